@@ -1,0 +1,236 @@
+"""All that one proxy's configuration may depend on, as frozen values; equal values give equal bytes."""
+
+from enum import StrEnum
+
+import msgspec
+
+
+class MtlsMode(StrEnum):
+    """What a server port accepts. Source: PeerAuthentication.spec.mtls.mode; UNSET is resolved before it gets here."""
+
+    STRICT = "STRICT"
+    PERMISSIVE = "PERMISSIVE"
+    DISABLE = "DISABLE"
+
+
+class Protocol(StrEnum):
+    """How a port's bytes are read. AUTO: looked at on the wire (a port without name and appProtocol)."""
+
+    HTTP = "HTTP"
+    HTTP2 = "HTTP2"
+    GRPC = "GRPC"
+    TCP = "TCP"
+    TLS = "TLS"
+    AUTO = "AUTO"
+
+    @property
+    def is_http(self) -> bool:
+        """Whether requests, not only bytes, are seen."""
+        return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
+
+
+class ClientTlsMode(StrEnum):
+    """How a client dials one service port. AUTO: mutual TLS to every endpoint that can take it, plaintext to the others."""
+
+    AUTO = "AUTO"
+    DISABLE = "DISABLE"
+    SIMPLE = "SIMPLE"
+    MUTUAL = "MUTUAL"
+    ISTIO_MUTUAL = "ISTIO_MUTUAL"
+
+
+class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A value: hashable, comparable, never changed. Fields are tuples and scalars only."""
+
+
+class ObjectRef(Frozen):
+    """The user's object that decided something; names it in messages and Envoy metadata."""
+
+    kind: str
+    namespace: str
+    name: str
+
+
+class InboundPort(Frozen):
+    """One port that the workload's Services name."""
+
+    number: int  # the workload's port, not the Service's
+    protocol: Protocol
+    mode: MtlsMode
+    host: str  # the oldest Service's host, for the cluster's name and statistics
+
+
+class StringMatch(Frozen):
+    """One value of a policy as written by the user: exact, `prefix*`, `*suffix` or `*`; the filter decides what it means."""
+
+    value: str
+
+
+class Source(Frozen):
+    """`rules[].from[].source`; every field as the user wrote it, in order. Source: Istio AuthorizationPolicy."""
+
+    principals: tuple[str, ...] = ()
+    not_principals: tuple[str, ...] = ()
+    request_principals: tuple[str, ...] = ()
+    not_request_principals: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    not_namespaces: tuple[str, ...] = ()
+    service_accounts: tuple[str, ...] = ()
+    not_service_accounts: tuple[str, ...] = ()
+    trust_domains: tuple[str, ...] = ()
+    not_trust_domains: tuple[str, ...] = ()
+    ip_blocks: tuple[str, ...] = ()
+    not_ip_blocks: tuple[str, ...] = ()
+    remote_ip_blocks: tuple[str, ...] = ()
+    not_remote_ip_blocks: tuple[str, ...] = ()
+
+
+class Operation(Frozen):
+    """`rules[].to[].operation`; as the user wrote it."""
+
+    hosts: tuple[str, ...] = ()
+    not_hosts: tuple[str, ...] = ()
+    ports: tuple[str, ...] = ()
+    not_ports: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    not_methods: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+    not_paths: tuple[str, ...] = ()
+
+
+class Condition(Frozen):
+    """`rules[].when[]`."""
+
+    key: str
+    values: tuple[str, ...] = ()
+    not_values: tuple[str, ...] = ()
+
+
+class Rule(Frozen):
+    """One rule: any source, and any operation, and all conditions. Empty means anything."""
+
+    sources: tuple[Source, ...] = ()
+    operations: tuple[Operation, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+
+
+class AuthorizationAction(StrEnum):
+    """What a matching rule does. Source: AuthorizationPolicy.spec.action."""
+
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    AUDIT = "AUDIT"
+    CUSTOM = "CUSTOM"
+
+
+class EffectivePolicy(Frozen):
+    """One AuthorizationPolicy that applies to the workload, by namespace and name within an action."""
+
+    namespace: str
+    name: str
+    action: AuthorizationAction
+    rules: tuple[Rule, ...]
+    dry_run: bool = False
+    provider: str = ""
+
+
+class Trust(Frozen):
+    """Whom this mesh believes. The first domain is its own; the others are aliases."""
+
+    domains: tuple[str, ...] = ("cluster.local",)
+
+
+class InboundView(Frozen):
+    """What the workload accepts; depends on its profile (namespace, labels, account, ports), not on the pod."""
+
+    trust: Trust
+    default_mode: MtlsMode  # for ports that no Service names
+    port_modes: tuple[tuple[int, MtlsMode], ...]  # portLevelMtls of ports that no Service names
+    ports: tuple[InboundPort, ...]  # ascending by number
+    policies: tuple[EffectivePolicy, ...]  # root namespace first, then by name
+
+
+class Endpoint(Frozen):
+    """One address behind a service port."""
+
+    address: str
+    port: int
+    mtls: bool  # it has a sidecar, and the port's mode is not DISABLE
+    service_account: str  # name within the namespace; "" where unknown
+    namespace: str
+    workload: str = ""
+
+
+class ClientTls(Frozen):
+    """How to dial one service port, decided by DestinationRule and mesh config."""
+
+    mode: ClientTlsMode = ClientTlsMode.AUTO
+    sni: str = ""  # "" = the default for the mode
+    subject_alt_names: tuple[str, ...] = ()  # as the user wrote them; () = secure naming
+    client_certificate: str = ""  # file paths, MUTUAL
+    private_key: str = ""
+    ca_certificates: str = ""
+    credential_name: str = ""
+    insecure_skip_verify: bool = False
+
+
+class OutboundPort(Frozen):
+    """One port of a Service as a client of this namespace must dial it."""
+
+    number: int  # the Service's port
+    name: str
+    protocol: Protocol
+    tls: ClientTls
+    destination_rule: ObjectRef | None
+    identities: tuple[str, ...]  # SPIFFE ids that may answer (secure naming), sorted; all trust domains
+
+
+class OutboundService(Frozen):
+    """One Service that the proxy's namespace can see. Endpoints are apart, so that a roll changes no cluster or listener."""
+
+    host: str  # backend.secure-apps.svc.cluster.local
+    name: str
+    namespace: str
+    addresses: tuple[str, ...]  # cluster IPs; () = headless
+    ports: tuple[OutboundPort, ...]
+    headless_addresses: tuple[tuple[str, int], ...] = ()  # (pod IP, workload port), only for headless services
+
+
+class OutboundView(Frozen):
+    """What the workload can dial; depends on the namespace only, so all its proxies share it."""
+
+    namespace: str
+    cluster_domain: str
+    services: tuple[OutboundService, ...]  # ascending by host
+
+
+class LoadAssignment(Frozen):
+    """Where one `outbound|port||host` cluster's connections may go."""
+
+    host: str
+    port: int
+    endpoints: tuple[Endpoint, ...]  # ascending by address
+
+
+class MeshView(Frozen):
+    """Settings of the whole mesh that a proxy's configuration reads. Source: MeshConfig."""
+
+    root_namespace: str = "istio-system"
+    access_log_file: str = ""  # meshConfig.accessLogFile; "" = none
+    access_log_encoding: str = "TEXT"
+    min_tls_version: str = "TLSV1_2"
+    ecdh_curves: tuple[str, ...] = ("X25519MLKEM768", "X25519", "P-256")
+    cipher_suites: tuple[str, ...] = ()
+    outbound_allow_any: bool = True  # outboundTrafficPolicy.mode
+    path_normalization: str = "BASE"
+    protocol_detection_timeout_ms: int = 0  # 0 = wait for the client's first bytes without limit
+    upstream_mark: int = 0  # SO_MARK that exempts Envoy's own sockets; 0 = exempt by uid
+
+
+class ProxyView(Frozen):
+    """The one argument of the translator. The three parts are shared between proxies wherever they are equal."""
+
+    mesh: MeshView
+    inbound: InboundView
+    outbound: OutboundView
+    endpoints: tuple[LoadAssignment, ...]  # ascending by host and port
