@@ -43,7 +43,7 @@ class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A value: hashable, comparable, never changed. Fields are tuples and scalars only."""
 
 
-class ObjectRef(Frozen):
+class ObjectRef(Frozen, frozen=True):
     """The user's object that decided something; names it in messages and Envoy metadata."""
 
     kind: str
@@ -51,7 +51,7 @@ class ObjectRef(Frozen):
     name: str
 
 
-class InboundPort(Frozen):
+class InboundPort(Frozen, frozen=True):
     """One port that the workload's Services name."""
 
     number: int  # the workload's port, not the Service's
@@ -60,13 +60,13 @@ class InboundPort(Frozen):
     host: str  # the oldest Service's host, for the cluster's name and statistics
 
 
-class StringMatch(Frozen):
+class StringMatch(Frozen, frozen=True):
     """One value of a policy as written by the user: exact, `prefix*`, `*suffix` or `*`; the filter decides what it means."""
 
     value: str
 
 
-class Source(Frozen):
+class Source(Frozen, frozen=True):
     """`rules[].from[].source`; every field as the user wrote it, in order. Source: Istio AuthorizationPolicy."""
 
     principals: tuple[str, ...] = ()
@@ -85,7 +85,7 @@ class Source(Frozen):
     not_remote_ip_blocks: tuple[str, ...] = ()
 
 
-class Operation(Frozen):
+class Operation(Frozen, frozen=True):
     """`rules[].to[].operation`; as the user wrote it."""
 
     hosts: tuple[str, ...] = ()
@@ -98,7 +98,7 @@ class Operation(Frozen):
     not_paths: tuple[str, ...] = ()
 
 
-class Condition(Frozen):
+class Condition(Frozen, frozen=True):
     """`rules[].when[]`."""
 
     key: str
@@ -106,7 +106,7 @@ class Condition(Frozen):
     not_values: tuple[str, ...] = ()
 
 
-class Rule(Frozen):
+class Rule(Frozen, frozen=True):
     """One rule: any source, and any operation, and all conditions. Empty means anything."""
 
     sources: tuple[Source, ...] = ()
@@ -123,7 +123,7 @@ class AuthorizationAction(StrEnum):
     CUSTOM = "CUSTOM"
 
 
-class EffectivePolicy(Frozen):
+class EffectivePolicy(Frozen, frozen=True):
     """One AuthorizationPolicy that applies to the workload, by namespace and name within an action."""
 
     namespace: str
@@ -134,13 +134,13 @@ class EffectivePolicy(Frozen):
     provider: str = ""
 
 
-class Trust(Frozen):
+class Trust(Frozen, frozen=True):
     """Whom this mesh believes. The first domain is its own; the others are aliases."""
 
     domains: tuple[str, ...] = ("cluster.local",)
 
 
-class InboundView(Frozen):
+class InboundView(Frozen, frozen=True):
     """What the workload accepts; depends on its profile (namespace, labels, account, ports), not on the pod."""
 
     trust: Trust
@@ -150,7 +150,7 @@ class InboundView(Frozen):
     policies: tuple[EffectivePolicy, ...]  # root namespace first, then by name
 
 
-class Endpoint(Frozen):
+class Endpoint(Frozen, frozen=True):
     """One address behind a service port."""
 
     address: str
@@ -161,7 +161,7 @@ class Endpoint(Frozen):
     workload: str = ""
 
 
-class ClientTls(Frozen):
+class ClientTls(Frozen, frozen=True):
     """How to dial one service port, decided by DestinationRule and mesh config."""
 
     mode: ClientTlsMode = ClientTlsMode.AUTO
@@ -174,7 +174,7 @@ class ClientTls(Frozen):
     insecure_skip_verify: bool = False
 
 
-class OutboundPort(Frozen):
+class OutboundPort(Frozen, frozen=True):
     """One port of a Service as a client of this namespace must dial it."""
 
     number: int  # the Service's port
@@ -185,7 +185,7 @@ class OutboundPort(Frozen):
     identities: tuple[str, ...]  # SPIFFE ids that may answer (secure naming), sorted; all trust domains
 
 
-class OutboundService(Frozen):
+class OutboundService(Frozen, frozen=True):
     """One Service that the proxy's namespace can see. Endpoints are apart, so that a roll changes no cluster or listener."""
 
     host: str  # backend.secure-apps.svc.cluster.local
@@ -196,7 +196,7 @@ class OutboundService(Frozen):
     headless_addresses: tuple[tuple[str, int], ...] = ()  # (pod IP, workload port), only for headless services
 
 
-class OutboundView(Frozen):
+class OutboundView(Frozen, frozen=True):
     """What the workload can dial; depends on the namespace only, so all its proxies share it."""
 
     namespace: str
@@ -204,7 +204,7 @@ class OutboundView(Frozen):
     services: tuple[OutboundService, ...]  # ascending by host
 
 
-class LoadAssignment(Frozen):
+class LoadAssignment(Frozen, frozen=True):
     """Where one `outbound|port||host` cluster's connections may go."""
 
     host: str
@@ -212,7 +212,7 @@ class LoadAssignment(Frozen):
     endpoints: tuple[Endpoint, ...]  # ascending by address
 
 
-class MeshView(Frozen):
+class MeshView(Frozen, frozen=True):
     """Settings of the whole mesh that a proxy's configuration reads. Source: MeshConfig."""
 
     root_namespace: str = "istio-system"
@@ -227,7 +227,7 @@ class MeshView(Frozen):
     upstream_mark: int = 0  # SO_MARK that exempts Envoy's own sockets; 0 = exempt by uid
 
 
-class ProxyView(Frozen):
+class ProxyView(Frozen, frozen=True):
     """The one argument of the translator. The three parts are shared between proxies wherever they are equal."""
 
     mesh: MeshView

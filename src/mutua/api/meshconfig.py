@@ -1,0 +1,122 @@
+"""MeshConfig: settings of the whole mesh, from the config map `istio`."""
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from mutua.api.meta import Duration, Lenient
+
+
+class OutboundMode(StrEnum):
+    """What happens to connections to unknown hosts."""
+
+    ALLOW_ANY = "ALLOW_ANY"
+    REGISTRY_ONLY = "REGISTRY_ONLY"
+
+
+class OutboundTrafficPolicy(Lenient, frozen=True):
+    """`outboundTrafficPolicy`."""
+
+    mode: OutboundMode = OutboundMode.ALLOW_ANY
+
+
+class TlsProtocol(StrEnum):
+    """The lowest TLS version; TLS_AUTO is our default, TLS 1.2."""
+
+    TLS_AUTO = "TLS_AUTO"
+    TLSV1_2 = "TLSV1_2"
+    TLSV1_3 = "TLSV1_3"
+
+
+class TlsConfig(Lenient, frozen=True):
+    """`meshMTLS`: between sidecars. `ecdhCurves`, `cipherSuites`: empty means ours."""
+
+    min_protocol_version: TlsProtocol = TlsProtocol.TLS_AUTO
+    ecdh_curves: tuple[str, ...] = ()
+    cipher_suites: tuple[str, ...] = ()
+
+
+class AccessLogEncoding(StrEnum):
+    """Form of a line of the access log."""
+
+    TEXT = "TEXT"
+    JSON = "JSON"
+
+
+class Normalization(StrEnum):
+    """What is done to a path before it is matched."""
+
+    DEFAULT = "DEFAULT"
+    NONE = "NONE"
+    BASE = "BASE"
+    MERGE_SLASHES = "MERGE_SLASHES"
+    DECODE_AND_MERGE_SLASHES = "DECODE_AND_MERGE_SLASHES"
+
+
+class PathNormalization(Lenient, frozen=True):
+    """`pathNormalization`."""
+
+    normalization: Normalization = Normalization.DEFAULT
+
+
+class Certificate(Lenient, frozen=True):
+    """One entry of `certificates`: the mesh keeps a certificate for these names in a secret of the root namespace."""
+
+    secret_name: str = ""
+    dns_names: tuple[str, ...] = ()
+
+
+class HttpAuthorizationProvider(Lenient, frozen=True):
+    """An external authorizer over HTTP."""
+
+    service: str = ""
+    port: int = 0
+    timeout: Duration | None = None
+    path_prefix: str = ""
+    fail_open: bool = False
+    status_on_error: str = ""
+    include_request_headers_in_check: tuple[str, ...] = ()
+    include_additional_headers_in_check: dict[str, str] = msgspec.field(default_factory=dict)
+    headers_to_upstream_on_allow: tuple[str, ...] = ()
+    headers_to_downstream_on_deny: tuple[str, ...] = ()
+    headers_to_downstream_on_allow: tuple[str, ...] = ()
+
+
+class GrpcAuthorizationProvider(Lenient, frozen=True):
+    """An external authorizer over gRPC."""
+
+    service: str = ""
+    port: int = 0
+    timeout: Duration | None = None
+    fail_open: bool = False
+    status_on_error: str = ""
+
+
+class ExtensionProvider(Lenient, frozen=True):
+    """One entry of `extensionProviders`."""
+
+    name: str = ""
+    envoy_ext_authz_http: HttpAuthorizationProvider | None = None
+    envoy_ext_authz_grpc: GrpcAuthorizationProvider | None = None
+
+
+class MeshConfig(Lenient, frozen=True):
+    """Settings of the whole mesh; every field has Istio's default. Source: istio.mesh.v1alpha1.MeshConfig."""
+
+    root_namespace: str = "istio-system"
+    trust_domain: str = "cluster.local"
+    trust_domain_aliases: tuple[str, ...] = ()
+    access_log_file: str = ""
+    access_log_encoding: AccessLogEncoding = AccessLogEncoding.TEXT
+    access_log_format: str = ""
+    enable_auto_mtls: bool = True
+    outbound_traffic_policy: OutboundTrafficPolicy = OutboundTrafficPolicy()
+    mesh_mtls: TlsConfig = msgspec.field(default=TlsConfig(), name="meshMTLS")
+    path_normalization: PathNormalization = PathNormalization()
+    protocol_detection_timeout: Duration = "0s"
+    default_config: dict[str, Any] = msgspec.field(default_factory=dict)  # ProxyConfig, read by the injector
+    certificates: tuple[Certificate, ...] = ()
+    extension_providers: tuple[ExtensionProvider, ...] = ()
+    default_destination_rule_export_to: tuple[str, ...] = ()
+    default_service_export_to: tuple[str, ...] = ()
