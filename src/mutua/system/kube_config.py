@@ -14,7 +14,8 @@ import yaml
 from lightkube.config import client_adapter, kubeconfig
 from lightkube.config.models import User, UserExec
 from lightkube.core.exceptions import ConfigError
-from mutua.errors import MutuaError
+
+from mutua.errors import InvalidInputError
 
 _EXEC_API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _EXEC_EXPIRY_MARGIN = datetime.timedelta(seconds=30)
@@ -24,7 +25,7 @@ _FILE_FIELDS = {
 }
 
 
-class KubeConfigError(MutuaError):
+class KubeConfigError(InvalidInputError):
     """No usable description of a cluster was found."""
 
 

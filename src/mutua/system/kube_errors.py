@@ -3,28 +3,33 @@
 from typing import Any
 
 import msgspec
-from mutua.errors import MutuaError
+
+from mutua.errors import ConflictError, MutuaError, NotFoundError, RefusedError, UnavailableError
 
 
 class KubeError(MutuaError):
     """The API server answered with an error, or did not answer (`status` 0). Source: Kubernetes' meta/v1 Status."""
 
     def __init__(self, message: str, *, hint: str = "", status: int = 0, reason: str = "") -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint)
         self.status = status
         self.reason = reason
 
 
-class KubeUnreachableError(KubeError):
+class KubeUnreachableError(KubeError, UnavailableError):
     """No connection, or no answer in time."""
 
 
-class KubeNotFoundError(KubeError):
+class KubeNotFoundError(KubeError, NotFoundError):
     """404: the object, or its whole kind, does not exist."""
 
 
-class KubeConflictError(KubeError):
+class KubeConflictError(KubeError, ConflictError):
     """409: it exists already, or changed since it was read."""
+
+
+class KubeRefusedError(KubeError, RefusedError):
+    """401 or 403: who asks is not known, or has not the right."""
 
 
 class KubeGoneError(KubeError):
@@ -39,14 +44,15 @@ def from_response(status: int, body: bytes, action: str) -> KubeError:
     text = f"cannot {action}: {message}"
     match status:
         case 401:
-            return KubeError(
+            return KubeRefusedError(
                 f"cannot {action}: the API server does not accept our credentials",
                 hint="the kubeconfig's token may have expired; log in again, or run `mutua up` for the local cluster",
                 status=status,
                 reason=reason,
             )
         case 403:
-            return KubeError(text, hint="ask for the right, or use a context that has it", status=status, reason=reason)
+            hint = "ask for the right, or use a context that has it"
+            return KubeRefusedError(text, hint=hint, status=status, reason=reason)
         case 404:
             hint = "" if said.get("details") else "is the mesh installed? try `mutua install`"
             return KubeNotFoundError(text, hint=hint, status=status, reason=reason)

@@ -1,0 +1,168 @@
+"""A pod with its sidecar, and the JSON patch that leads there."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import msgspec
+
+from mutua.injection import containers, settings
+from mutua.injection.containers import INIT_CONTAINER, PROXY_CONTAINER, Object, Owner
+from mutua.injection.decide import STATUS
+from mutua.injection.selectors import REVISION_LABEL
+from mutua.injection.settings import InjectorSettings
+
+_PODS_OF_A_REPLICA_SET = "pod-template-hash"
+_PLURALS = {
+    "ReplicaSet": "replicasets",
+    "Deployment": "deployments",
+    "StatefulSet": "statefulsets",
+    "DaemonSet": "daemonsets",
+    "Job": "jobs",
+    "CronJob": "cronjobs",
+    "ReplicationController": "replicationcontrollers",
+}
+_PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
+_NETWORK_PROBES = ("httpGet", "tcpSocket", "grpc")
+
+
+class Injection(NamedTuple):
+    """What a webhook answers: JSON patch operations (RFC 6902), and warnings for the user."""
+
+    operations: list[Object]
+    warnings: tuple[str, ...]
+
+
+def inject(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> Injection:
+    """The patch that gives `pod` its sidecar. Raises InjectionError if an annotation cannot be followed."""
+    after = injected(pod, namespace, mesh)
+    return Injection(_difference(pod, after), _warnings(pod))
+
+
+def injected(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> Object:
+    """A copy of `pod` with the sidecar. `namespace` is the request's; a new pod may not name its own."""
+    after: Object = copy.deepcopy(dict(pod))
+    metadata, spec = after.setdefault("metadata", {}), after.setdefault("spec", {})
+    annotations = metadata.get("annotations") or {}
+    sidecar = settings.for_pod(annotations, mesh)
+    owner = owner_of(pod, namespace)
+    own = _without(spec.get("containers"), PROXY_CONTAINER)
+    own_first = _without(spec.get("initContainers"), PROXY_CONTAINER, INIT_CONTAINER)
+    proxy = _as_user_wants(containers.proxy_container(sidecar, after, owner), spec)
+    first = [containers.init_container(sidecar)]
+    added = containers.volumes()
+    spec["initContainers"] = [*first, proxy, *own_first] if sidecar.native else [*first, *own_first]
+    spec["containers"] = own if sidecar.native else [*own, proxy]
+    spec["volumes"] = [*added, *_without(spec.get("volumes"), *containers.names(added))]
+    metadata["labels"] = _labels(metadata.get("labels") or {}, owner, mesh)
+    status = {
+        "initContainers": [INIT_CONTAINER, PROXY_CONTAINER] if sidecar.native else [INIT_CONTAINER],
+        "containers": None if sidecar.native else [PROXY_CONTAINER],
+        "volumes": containers.names(added),
+        "imagePullSecrets": None,
+        "revision": mesh.revision,
+    }
+    metadata["annotations"] = _annotations(annotations, own, mesh, msgspec.json.encode(status).decode())
+    return after
+
+
+def owner_of(pod: Mapping[str, Any], namespace: str) -> Owner:
+    """The workload behind a pod: a Deployment rather than its ReplicaSet. A bare pod owns itself.
+
+    Source: Kubernetes names a Deployment's ReplicaSet `<deployment>-<pod-template-hash>`.
+    """
+    metadata = pod.get("metadata") or {}
+    name = str(metadata.get("name") or str(metadata.get("generateName", "")).rstrip("-"))
+    controllers = [reference for reference in metadata.get("ownerReferences") or () if reference.get("controller")]
+    if not controllers:
+        return Owner(name, namespace, "v1", "pods")
+    controller = controllers[0]
+    name, kind, api_version = controller["name"], controller["kind"], controller["apiVersion"]
+    template = (metadata.get("labels") or {}).get(_PODS_OF_A_REPLICA_SET)
+    if kind == "ReplicaSet" and template and name.endswith(f"-{template}"):
+        name, kind = name.removesuffix(f"-{template}"), "Deployment"
+    return Owner(name, namespace, api_version, _PLURALS.get(kind, kind.lower() + "s"))
+
+
+def _labels(labels: Mapping[str, str], owner: Owner, mesh: InjectorSettings) -> dict[str, str]:
+    """Existing labels win: they are the user's word. Source: Istio's canonical service."""
+    name = labels.get("app.kubernetes.io/name") or labels.get("app") or owner.name
+    revision = labels.get("app.kubernetes.io/version") or labels.get("version") or "latest"
+    added = {
+        "security.istio.io/tlsMode": "istio",
+        "service.istio.io/canonical-name": name[:63].rstrip("-_."),
+        "service.istio.io/canonical-revision": revision,
+    }
+    if mesh.network:
+        added["topology.istio.io/network"] = mesh.network
+    return added | dict(labels)
+
+
+def _annotations(
+    annotations: Mapping[str, str], own: list[Object], mesh: InjectorSettings, status: str
+) -> dict[str, str]:
+    added = {REVISION_LABEL: mesh.revision}
+    if own:
+        added["kubectl.kubernetes.io/default-container"] = own[0]["name"]
+        added["kubectl.kubernetes.io/default-logs-container"] = own[0]["name"]
+    if mesh.scrape_metrics and annotations.get("prometheus.io/scrape") is None:
+        added["prometheus.io/scrape"] = "true"
+        added["prometheus.io/port"] = str(settings.METRICS_PORT)
+        added["prometheus.io/path"] = "/stats/prometheus"
+    return added | dict(annotations) | {STATUS: status}
+
+
+def _as_user_wants(proxy: Object, spec: Mapping[str, Any]) -> Object:
+    """Fields of a container `istio-proxy` that the user's pod already has go on top of ours.
+
+    Source: Istio's customised injection. The image `auto` stands for ours; lists of named things are merged by name.
+    """
+    candidates = [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]
+    for wish in candidates:
+        if wish.get("name") != PROXY_CONTAINER:
+            continue
+        for field, value in wish.items():
+            if field == "image" and value == "auto":
+                continue
+            ours = proxy.get(field)
+            if isinstance(value, dict) and isinstance(ours, dict):
+                proxy[field] = ours | value
+            elif field in ("env", "ports", "volumeMounts") and isinstance(ours, list):
+                key = "mountPath" if field == "volumeMounts" else "name"
+                chosen = {item.get(key) for item in value}
+                proxy[field] = [item for item in ours if item.get(key) not in chosen] + list(value)
+            else:
+                proxy[field] = value
+    return proxy
+
+
+def _warnings(pod: Mapping[str, Any]) -> tuple[str, ...]:
+    """One warning for each probe that mutual TLS will stop: the kubelet has no certificate."""
+    warnings = []
+    for container in (pod.get("spec") or {}).get("containers") or ():
+        for probe in _PROBES:
+            if any(kind in (container.get(probe) or {}) for kind in _NETWORK_PROBES):
+                warnings.append(
+                    f"container {container['name']}: {probe} reaches the application over the network without a "
+                    "certificate, and fails where the mTLS mode is STRICT; use an exec probe there"
+                )
+    return tuple(warnings)
+
+
+def _without(items: list[Object] | None, *excluded: str) -> list[Object]:
+    return [item for item in items or () if item.get("name") not in excluded]
+
+
+def _difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Object]:
+    """The operations for the changed fields of metadata and spec; whole fields, so that order is exact."""
+    operations: list[Object] = []
+    for part in ("metadata", "spec"):
+        if part not in before:
+            operations.append({"op": "add", "path": f"/{part}", "value": after[part]})
+            continue
+        for field, value in after[part].items():
+            if field not in before[part]:
+                operations.append({"op": "add", "path": f"/{part}/{field}", "value": value})
+            elif before[part][field] != value:
+                operations.append({"op": "replace", "path": f"/{part}/{field}", "value": value})
+    return operations

@@ -1,0 +1,229 @@
+"""What the injector knows of the mesh, and what one pod asks for by its annotations."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import yaml
+
+from mutua.errors import InvalidInputError
+
+READINESS_PORT = 15021
+METRICS_PORT = 15090
+# Envoy answers on these itself; capturing them would loop or hide them.
+UNCAPTURED_INBOUND_PORTS = (METRICS_PORT, READINESS_PORT)
+# The agent's own sockets carry no mark, so its way to the control plane must stay open.
+CONTROL_PLANE_PORTS = (15012, 15013)
+_QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
+
+
+class InjectionError(InvalidInputError):
+    """An annotation of the pod cannot be followed."""
+
+
+class Resources(msgspec.Struct, frozen=True):
+    """Kubernetes quantities of one container; "" = not set."""
+
+    cpu_request: str = "100m"
+    memory_request: str = "128Mi"
+    cpu_limit: str = "2000m"
+    memory_limit: str = "1024Mi"
+
+    def as_object(self) -> dict[str, dict[str, str]]:
+        """The `resources` of a container."""
+        requests = {"cpu": self.cpu_request, "memory": self.memory_request}
+        limits = {"cpu": self.cpu_limit, "memory": self.memory_limit}
+        both = {"requests": requests, "limits": limits}
+        kept = {kind: {name: value for name, value in part.items() if value} for kind, part in both.items()}
+        return {kind: part for kind, part in kept.items() if part}
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """What is captured; ports and IP ranges as comma-separated lists, `*` = all, "" = none."""
+
+    include_inbound_ports: str = "*"
+    exclude_inbound_ports: str = ""
+    include_outbound_ports: str = ""
+    exclude_outbound_ports: str = ""
+    include_outbound_ip_ranges: str = "*"
+    exclude_outbound_ip_ranges: str = ""
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """The sidecar's readiness probe; `enabled` false leaves it out."""
+
+    enabled: bool = True
+    initial_delay_seconds: int = 0
+    period_seconds: int = 15
+    failure_threshold: int = 4
+
+
+class InjectorSettings(msgspec.Struct, frozen=True):
+    """Equal for all pods. Source: Istio's installation values and mesh config, read by `installation`."""
+
+    image: str = "mutua/proxyv2:latest"
+    image_pull_policy: str = ""
+    inject_by_default: bool = True
+    always_inject: tuple[dict[str, Any], ...] = ()
+    never_inject: tuple[dict[str, Any], ...] = ()
+    native_sidecar: bool = False
+    hold_application: bool = False
+    revision: str = "default"
+    cluster_id: str = "Kubernetes"
+    cluster_domain: str = "cluster.local"
+    trust_domain: str = "cluster.local"
+    mesh_id: str = ""
+    network: str = ""
+    discovery_address: str = "istiod.istio-system.svc:15012"
+    ca_address: str = "istiod.istio-system.svc:15013"
+    log_level: str = "warning"
+    component_log_level: str = "misc:error"
+    resources: Resources = Resources()
+    traffic: Traffic = Traffic()
+    readiness: Readiness = Readiness()
+    exempt_by_mark: bool = False
+    upstream_mark: int = 1337
+    proxy_config: dict[str, Any] = msgspec.field(default_factory=dict)
+    scrape_metrics: bool = True
+
+
+class SidecarSettings(msgspec.Struct, frozen=True):
+    """What one pod's sidecar gets."""
+
+    mesh: InjectorSettings
+    image: str
+    native: bool
+    resources: Resources
+    traffic: Traffic
+    readiness: Readiness
+    log_level: str
+    component_log_level: str
+    proxy_config: dict[str, Any]
+
+
+def for_pod(annotations: Mapping[str, str], mesh: InjectorSettings) -> SidecarSettings:
+    """The mesh's settings with what the pod's annotations change. Raises InjectionError naming the annotation."""
+    reader = _Annotations(annotations)
+    proxy_config = dict(mesh.proxy_config) | reader.mapping("proxy.istio.io/config")
+    default = mesh.resources
+    resources = Resources(
+        cpu_request=reader.quantity("sidecar.istio.io/proxyCPU", default.cpu_request),
+        memory_request=reader.quantity("sidecar.istio.io/proxyMemory", default.memory_request),
+        cpu_limit=reader.quantity("sidecar.istio.io/proxyCPULimit", default.cpu_limit),
+        memory_limit=reader.quantity("sidecar.istio.io/proxyMemoryLimit", default.memory_limit),
+    )
+    prefix = "traffic.sidecar.istio.io/"
+    flow = mesh.traffic
+    traffic = Traffic(
+        include_inbound_ports=reader.ports(prefix + "includeInboundPorts", flow.include_inbound_ports, star=True),
+        exclude_inbound_ports=reader.ports(prefix + "excludeInboundPorts", flow.exclude_inbound_ports),
+        include_outbound_ports=reader.ports(prefix + "includeOutboundPorts", flow.include_outbound_ports),
+        exclude_outbound_ports=reader.ports(prefix + "excludeOutboundPorts", flow.exclude_outbound_ports),
+        include_outbound_ip_ranges=reader.ip_ranges(
+            prefix + "includeOutboundIPRanges", flow.include_outbound_ip_ranges, star=True
+        ),
+        exclude_outbound_ip_ranges=reader.ip_ranges(
+            prefix + "excludeOutboundIPRanges", flow.exclude_outbound_ip_ranges
+        ),
+    )
+    probe, prefix = mesh.readiness, "readiness.status.sidecar.istio.io/"
+    readiness = Readiness(
+        enabled=probe.enabled and annotations.get("status.sidecar.istio.io/port") != "0",
+        initial_delay_seconds=reader.number(prefix + "initialDelaySeconds", probe.initial_delay_seconds),
+        period_seconds=reader.number(prefix + "periodSeconds", probe.period_seconds),
+        failure_threshold=reader.number(prefix + "failureThreshold", probe.failure_threshold),
+    )
+    native = reader.boolean("sidecar.istio.io/nativeSidecar", mesh.native_sidecar)
+    hold = bool(proxy_config.get("holdApplicationUntilProxyStarts", mesh.hold_application))
+    return SidecarSettings(
+        mesh=mesh,
+        image=reader.image(mesh.image, proxy_config),
+        # Kubernetes itself starts what follows a native sidecar only once its start-up probe has passed.
+        native=native or hold,
+        resources=resources,
+        traffic=traffic,
+        readiness=readiness,
+        log_level=annotations.get("sidecar.istio.io/logLevel", mesh.log_level),
+        component_log_level=annotations.get("sidecar.istio.io/componentLogLevel", mesh.component_log_level),
+        proxy_config=proxy_config,
+    )
+
+
+def is_quantity(text: str) -> bool:
+    """Whether Kubernetes reads this as an amount, as in 100m or 1Gi."""
+    return _QUANTITY.fullmatch(text) is not None
+
+
+class _Annotations:
+    """Reads annotations; each method raises InjectionError with the annotation's name and value."""
+
+    def __init__(self, values: Mapping[str, str]) -> None:
+        self._values = values
+
+    def quantity(self, name: str, default: str) -> str:
+        value = self._values.get(name, default)
+        if value and not is_quantity(value):
+            raise self._error(name, "is not a quantity", "write it as in 100m, 1, 128Mi or 1Gi")
+        return value
+
+    def number(self, name: str, default: int) -> int:
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if not (value.isascii() and value.isdigit()):
+            raise self._error(name, "is not a whole number", "write it as in 10")
+        return int(value)
+
+    def boolean(self, name: str, default: bool) -> bool:
+        value = self._values.get(name)
+        if value is None:
+            return default
+        if value.lower() not in ("true", "false"):
+            raise self._error(name, "is neither true nor false", 'write "true" or "false"')
+        return value.lower() == "true"
+
+    def ports(self, name: str, default: str, *, star: bool = False) -> str:
+        value = self._values.get(name, default).strip()
+        if star and value == "*":
+            return value
+        for part in filter(None, value.split(",")):
+            text = part.strip()
+            if not (text.isascii() and text.isdigit() and 0 <= int(text) <= 65535):
+                raise self._error(name, f"holds {part!r}, which is not a port", "write ports as in 80,8080")
+        return value
+
+    def ip_ranges(self, name: str, default: str, *, star: bool = False) -> str:
+        value = self._values.get(name, default).strip()
+        if star and value == "*":
+            return value
+        for part in filter(None, value.split(",")):
+            try:
+                ipaddress.ip_network(part.strip(), strict=False)
+            except ValueError:
+                raise self._error(
+                    name, f"holds {part!r}, which is not an IP range", "write ranges as in 10.0.0.0/8,192.168.1.0/24"
+                ) from None
+        return value
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        text = self._values.get(name, "")
+        try:
+            value = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise self._error(name, f"is not YAML: {error}", "write a mapping of ProxyConfig fields") from error
+        if not isinstance(value, dict):
+            raise self._error(name, "is not a mapping", "write a mapping of ProxyConfig fields")
+        return value
+
+    def image(self, default: str, proxy_config: Mapping[str, Any]) -> str:
+        if chosen := self._values.get("sidecar.istio.io/proxyImage"):
+            return chosen
+        configured = proxy_config.get("image")
+        kind = configured.get("imageType", "") if isinstance(configured, dict) else ""
+        kind = self._values.get("sidecar.istio.io/proxyImageType", kind)
+        return f"{default}-{kind}" if kind else default
+
+    def _error(self, name: str, what: str, hint: str) -> InjectionError:
+        return InjectionError(f"annotation {name}: {self._values.get(name)!r} {what}", hint=hint)
