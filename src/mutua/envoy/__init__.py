@@ -1,0 +1,1 @@
+"""What one Envoy is told. Pure."""

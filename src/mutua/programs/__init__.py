@@ -1,0 +1,1 @@
+"""What gets started: wiring only."""

@@ -1,0 +1,1 @@
+"""Whom we answer: xDS, CA, webhooks, SDS, admin."""

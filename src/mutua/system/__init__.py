@@ -1,0 +1,1 @@
+"""Our clients: Kubernetes, CA, Envoy admin, processes, files, clock, logs."""
