@@ -55,6 +55,12 @@ class KindInfo:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     @property
+    def storage_key(self) -> str:
+        """Under which resource the store keeps the objects."""
+        group, plural = self.stored_as
+        return f"{plural}.{group}" if group else plural
+
+    @property
     def is_custom(self) -> bool:
         """Whether a CustomResourceDefinition declares it."""
         return self.definition is not None

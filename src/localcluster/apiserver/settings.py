@@ -15,7 +15,7 @@ class Settings:
 
     paths: ClusterPaths
     pki: ClusterPki = field(repr=False)
-    service_network: ipaddress.IPv4Network = ipaddress.IPv4Network("10.96.0.0/16")
+    service_network: ipaddress.IPv4Network = field(default_factory=lambda: ipaddress.IPv4Network("10.96.0.0/16"))
     api_address: str = "10.96.0.1"
     first_node_port: int = 30000
     last_node_port: int = 32767
