@@ -75,7 +75,7 @@ class SpiffeId(msgspec.Struct, frozen=True, order=True):
         for part in (namespace, service_account):
             if not _SEGMENT.fullmatch(part):
                 raise InvalidInputError(
-                    f"{part!r} cannot stand in a SPIFFE id: only letters, digits, '.', '-' and '_' can"
+                    f"{part!r} cannot stand in a SPIFFE id", "letters, digits, '.', '-' and '_' can"
                 )
         return cls(trust_domain.name, namespace, service_account)
 

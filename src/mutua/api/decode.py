@@ -9,7 +9,7 @@ import msgspec
 
 from mutua.api import kinds
 from mutua.api.core import decode_extension
-from mutua.api.findings import Finding, Severity, Violation, error, warning
+from mutua.api.findings import Finding, Violation, error, warning
 from mutua.api.kinds import AnyObject, Kind
 from mutua.api.meshconfig import MeshConfig
 from mutua.api.meta import ObjectMeta
@@ -117,20 +117,17 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _remove(data: Any, path: str) -> bool:
-    """Take the value at a msgspec path out of data. False if the path does not lead to one value in an object."""
+    """Take the value at a msgspec path out of data. False if the path does not lead to one value."""
     steps = _steps(path)
-    for depth, step in enumerate(steps):
-        last = depth == len(steps) - 1
-        if (isinstance(step, str) and isinstance(data, dict) and step in data) or (
-            isinstance(step, int) and isinstance(data, list) and step < len(data)
-        ):
-            if last:
-                del data[step]
-                return True
+    if not steps:
+        return False
+    try:
+        for step in steps[:-1]:
             data = data[step]
-        else:
-            return False
-    return False
+        del data[steps[-1]]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
 
 
 def _steps(path: str) -> list[str | int | None]:
@@ -170,4 +167,4 @@ def _name_of(data: object) -> tuple[str, str]:
     return read.namespace, read.name
 
 
-__all__ = ["Decoded", "Severity", "any_from_mapping", "from_json", "from_mapping", "mesh_config"]
+__all__ = ["Decoded", "any_from_mapping", "from_json", "from_mapping", "mesh_config"]

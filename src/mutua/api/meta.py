@@ -35,7 +35,7 @@ class OwnerReference(Lenient, frozen=True):
 
 
 class ObjectMeta(Lenient, frozen=True):
-    """`metadata` of any object. `creation_timestamp` is RFC 3339 in UTC, so that text order is time order; "" unknown."""
+    """`metadata` of any object. `creation_timestamp` is RFC 3339 in UTC: text order is time order."""
 
     name: str = ""
     namespace: str = ""

@@ -30,7 +30,7 @@ class Protocol(StrEnum):
 
 
 class ClientTlsMode(StrEnum):
-    """How a client dials one service port. AUTO: mutual TLS to every endpoint that can take it, plaintext to the others."""
+    """How a client dials one service port. AUTO: mutual TLS to endpoints that take it, else plaintext."""
 
     AUTO = "AUTO"
     DISABLE = "DISABLE"
@@ -61,7 +61,7 @@ class InboundPort(Frozen, frozen=True):
 
 
 class StringMatch(Frozen, frozen=True):
-    """One value of a policy as written by the user: exact, `prefix*`, `*suffix` or `*`; the filter decides what it means."""
+    """One value of a policy as written: exact, `prefix*`, `*suffix` or `*`; the filter decides what it means."""
 
     value: str
 
@@ -186,7 +186,7 @@ class OutboundPort(Frozen, frozen=True):
 
 
 class OutboundService(Frozen, frozen=True):
-    """One Service that the proxy's namespace can see. Endpoints are apart, so that a roll changes no cluster or listener."""
+    """One Service that the proxy's namespace can see. Endpoints are apart: a roll changes no cluster or listener."""
 
     host: str  # backend.secure-apps.svc.cluster.local
     name: str
