@@ -1,4 +1,4 @@
-"""What the cluster's resolver knows and answers: Kubernetes' DNS specification 1.1 as functions of services and endpoints."""
+"""What the cluster's resolver knows and answers: Kubernetes' DNS specification 1.1."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -127,7 +127,7 @@ class ClusterNames:
             name = name.partition(".")[2]
 
     def values(self, name: str) -> dict[str, list[str]] | None:
-        """Record type -> values of the absolute, lower-case `name`; {} if only names below it exist; None if nothing does."""
+        """Record type -> values of the absolute, lower-case `name`; {} if only names below exist; None if none does."""
         owners = self._owners.get(name)
         if owners is None:
             return {} if name in self._descendants else _fixed(name)

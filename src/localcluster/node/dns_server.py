@@ -15,8 +15,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        if isinstance(transport, asyncio.DatagramTransport):
+            self._transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         response = answer_wire(data, self._names, over_udp=True)

@@ -17,7 +17,7 @@ _REFERENCE = re.compile(r"\$(\$|\(([^()]*)\))")
 _SUBSCRIPT = re.compile(r"^metadata\.(annotations|labels)\['(.*)'\]$")
 
 
-class MissingReference(Exception):
+class MissingReferenceError(Exception):
     """A container's configuration names an object, key or field that is not there; the text is the kubelet's."""
 
 
@@ -51,7 +51,7 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
 
 
 def command_line(container: Mapping[str, Any], image: Image, variables: Mapping[str, str]) -> tuple[str, ...]:
-    """The program and its arguments, with $(NAME) in the pod's `command` and `args` replaced; empty if nobody names one."""
+    """The program and its arguments, $(NAME) replaced in the pod's `command` and `args`; empty if none is named."""
     return image.argv(
         tuple(expand(part, variables) for part in container.get("command") or ()),
         tuple(expand(part, variables) for part in container.get("args") or ()),
@@ -116,15 +116,15 @@ def container_variables(
 
     Order and precedence are the kubelet's (`makeEnvironmentVariables`): `envFrom`, then `env` with $(NAME) seeing
     earlier `env` and the service variables, then service variables whose names are still free.
-    Raises MissingReference when something that is not optional does not exist.
+    Raises MissingReferenceError when something that is not optional does not exist.
     """
     namespace = pod["metadata"]["namespace"]
     result: dict[str, str] = {}
     for source in container.get("envFrom") or ():
-        for key, value in _whole_source(source, namespace, references).items():
+        for key, text in _whole_source(source, namespace, references).items():
             name = f"{source.get('prefix') or ''}{key}"
             if name and "=" not in name:
-                result[name] = value
+                result[name] = text
     declared: dict[str, str] = {}
     for variable in container.get("env") or ():
         value: str | None
@@ -147,21 +147,23 @@ def decode_secret(secret: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def _whole_source(source: Mapping[str, Any], namespace: str, references: References) -> dict[str, str]:
-    if reference := source.get("configMapRef"):
-        found = references.config_map(namespace, reference["name"])
-        if found is None:
-            if reference.get("optional"):
-                return {}
-            raise MissingReference(f'configmap "{reference["name"]}" not found')
-        return dict(sorted((found.get("data") or {}).items()))
-    if reference := source.get("secretRef"):
-        found = references.secret(namespace, reference["name"])
-        if found is None:
-            if reference.get("optional"):
-                return {}
-            raise MissingReference(f'secret "{reference["name"]}" not found')
-        return {key: value.decode(errors="surrogateescape") for key, value in sorted(decode_secret(found).items())}
+    for kind, field in (("ConfigMap", "configMapRef"), ("Secret", "secretRef")):
+        if reference := source.get(field):
+            return dict(sorted((_contents(kind, namespace, reference, references) or {}).items()))
     return {}
+
+
+def _contents(kind: str, namespace: str, reference: Mapping[str, Any], references: References) -> dict[str, str] | None:
+    """The values of a config map or secret as text; None if it is optional and not there."""
+    look_up = references.config_map if kind == "ConfigMap" else references.secret
+    found = look_up(namespace, reference["name"])
+    if found is None:
+        if reference.get("optional"):
+            return None
+        raise MissingReferenceError(f'{kind.lower()} "{reference["name"]}" not found')
+    if kind == "ConfigMap":
+        return dict(found.get("data") or {})
+    return {key: value.decode(errors="surrogateescape") for key, value in decode_secret(found).items()}
 
 
 def _value_from(
@@ -171,40 +173,26 @@ def _value_from(
     place: PodPlace,
     references: References,
 ) -> str | None:
-    namespace = pod["metadata"]["namespace"]
+    """The value of one variable; None if its source is optional and not there."""
     if reference := source.get("fieldRef"):
         return field_value(pod, reference["fieldPath"], place)
     if reference := source.get("resourceFieldRef"):
         return resource_value(pod, container, reference, place)
-    if reference := source.get("configMapKeyRef"):
-        found = references.config_map(namespace, reference["name"])
-        if found is None:
+    namespace = pod["metadata"]["namespace"]
+    for kind, field in (("ConfigMap", "configMapKeyRef"), ("Secret", "secretKeyRef")):
+        if reference := source.get(field):
+            contents = _contents(kind, namespace, reference, references)
+            key = reference["key"]
+            if contents is not None and key in contents:
+                return contents[key]
             if reference.get("optional"):
                 return None
-            raise MissingReference(f'configmap "{reference["name"]}" not found')
-        data = found.get("data") or {}
-        if reference["key"] not in data:
-            if reference.get("optional"):
-                return None
-            raise MissingReference(f"couldn't find key {reference['key']} in ConfigMap {namespace}/{reference['name']}")
-        return str(data[reference["key"]])
-    if reference := source.get("secretKeyRef"):
-        found = references.secret(namespace, reference["name"])
-        if found is None:
-            if reference.get("optional"):
-                return None
-            raise MissingReference(f'secret "{reference["name"]}" not found')
-        values = decode_secret(found)
-        if reference["key"] not in values:
-            if reference.get("optional"):
-                return None
-            raise MissingReference(f"couldn't find key {reference['key']} in Secret {namespace}/{reference['name']}")
-        return values[reference["key"]].decode(errors="surrogateescape")
-    raise MissingReference(f"valueFrom of a variable in container {container['name']} names no known source")
+            raise MissingReferenceError(f"couldn't find key {key} in {kind} {namespace}/{reference['name']}")
+    raise MissingReferenceError(f"valueFrom of a variable in container {container['name']} names no known source")
 
 
 def field_value(pod: Mapping[str, Any], path: str, place: PodPlace) -> str:
-    """The pod's field at `path` (downward API), as text. Raises MissingReference for a path that has no meaning."""
+    """The pod's field at `path` (downward API), as text. Raises MissingReferenceError for an unknown path."""
     metadata = pod["metadata"]
     if match := _SUBSCRIPT.match(path):
         return str((metadata.get(match.group(1)) or {}).get(match.group(2), ""))
@@ -220,7 +208,7 @@ def field_value(pod: Mapping[str, Any], path: str, place: PodPlace) -> str:
         case "status.hostIP" | "status.hostIPs":
             return place.host_ip
         case _:
-            raise MissingReference(f"unsupported fieldPath: {path}")
+            raise MissingReferenceError(f"unsupported fieldPath: {path}")
 
 
 def _labels_text(labels: Mapping[str, str]) -> str:
@@ -237,14 +225,14 @@ def resource_value(
 ) -> str:
     """A container's limit or request in units of the divisor, rounded up; a limit that is not set is the node's size.
 
-    Raises MissingReference for an unknown container, resource or quantity.
+    Raises MissingReferenceError for an unknown container, resource or quantity.
     """
     target: Mapping[str, Any] = container
     if name := reference.get("containerName"):
         every = [*(pod["spec"].get("initContainers") or ()), *pod["spec"]["containers"]]
         found = next((candidate for candidate in every if candidate["name"] == name), None)
         if found is None:
-            raise MissingReference(f"container {name} not found")
+            raise MissingReferenceError(f"container {name} not found")
         target = found
     kind, _, resource = str(reference["resource"]).partition(".")
     resources = target.get("resources") or {}
@@ -259,5 +247,7 @@ def resource_value(
     try:
         quotient = (parse_quantity(str(amount)) or Decimal(0)) / (parse_quantity(divisor) or Decimal(1))
     except (ValueError, ArithmeticError) as error:
-        raise MissingReference(f"resource {reference['resource']} of container {target['name']}: {error}") from error
+        raise MissingReferenceError(
+            f"resource {reference['resource']} of container {target['name']}: {error}"
+        ) from error
     return str(math.ceil(quotient))
