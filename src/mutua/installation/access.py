@@ -1,0 +1,90 @@
+"""Who the control plane is to the API server, and the least it must be allowed to do."""
+
+from mutua.api import kinds
+from mutua.installation.labels import CONTROL_PLANE, Object, labelled
+from mutua.installation.values import Installation
+
+READ = ["get", "list", "watch"]
+ROOT_CONFIG_MAP = "istio-ca-root-cert"
+
+
+def objects(installation: Installation) -> list[Object]:
+    """Service account, cluster-wide role, role in the control plane's namespace, and their bindings.
+
+    No secret is readable outside the control plane's own namespace, and nothing that selects pods is writable.
+    """
+    namespace = installation.namespace
+    name = f"istiod-{namespace}"
+    cluster_name = f"istiod-clusterrole-{namespace}"
+    account = {"kind": "ServiceAccount", "name": CONTROL_PLANE, "namespace": namespace}
+    rbac = "rbac.authorization.k8s.io"
+    return [
+        labelled(installation, "v1", "ServiceAccount", CONTROL_PLANE, namespace=namespace),
+        labelled(installation, f"{rbac}/v1", "ClusterRole", cluster_name, rules=_cluster_rules(installation)),
+        labelled(
+            installation,
+            f"{rbac}/v1",
+            "ClusterRoleBinding",
+            cluster_name,
+            roleRef={"apiGroup": rbac, "kind": "ClusterRole", "name": cluster_name},
+            subjects=[account],
+        ),
+        labelled(installation, f"{rbac}/v1", "Role", name, namespace=namespace, rules=_own_rules()),
+        labelled(
+            installation,
+            f"{rbac}/v1",
+            "RoleBinding",
+            name,
+            namespace=namespace,
+            roleRef={"apiGroup": rbac, "kind": "Role", "name": name},
+            subjects=[account],
+        ),
+    ]
+
+
+def _cluster_rules(installation: Installation) -> list[Object]:
+    watched: dict[str, list[str]] = {}
+    for kind in kinds.snapshot_inputs():
+        watched.setdefault(kind.group, []).append(kind.plural)
+    mutating, validating = webhook_names(installation)
+    return [
+        *({"apiGroups": [group], "resources": sorted(plurals), "verbs": READ} for group, plurals in watched.items()),
+        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+        # The mesh's root certificate goes into every namespace; creation cannot be limited to a name.
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
+        {
+            "apiGroups": [""],
+            "resources": ["configmaps"],
+            "resourceNames": [ROOT_CONFIG_MAP],
+            "verbs": ["get", "update", "patch"],
+        },
+        # The API server must know the certificate by which it calls us.
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["mutatingwebhookconfigurations"],
+            "resourceNames": [mutating],
+            "verbs": ["get", "patch"],
+        },
+        {
+            "apiGroups": ["admissionregistration.k8s.io"],
+            "resources": ["validatingwebhookconfigurations"],
+            "resourceNames": [validating],
+            "verbs": ["get", "patch"],
+        },
+    ]
+
+
+def _own_rules() -> list[Object]:
+    """The CA's own secrets, and the mesh's settings."""
+    return [
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": [*READ, "create", "update", "patch"]},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": READ},
+    ]
+
+
+def webhook_names(installation: Installation) -> tuple[str, str]:
+    """Names of the mutating and of the validating webhook configuration, as Istio's."""
+    namespace, revision = installation.namespace, installation.revision
+    suffix = "" if revision == "default" else f"-{revision}"
+    mutating = f"istio-sidecar-injector{suffix}" + ("" if namespace == "istio-system" else f"-{namespace}")
+    return mutating, f"istio-validator{suffix}-{namespace}"

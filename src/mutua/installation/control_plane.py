@@ -1,0 +1,124 @@
+"""The control plane as Kubernetes runs it: settings, service, deployment."""
+
+import msgspec
+import yaml
+
+from mutua.installation.labels import CONTROL_PLANE, Object, labelled
+from mutua.installation.values import Installation
+
+READINESS_PORT = 8080
+CONFIG_MAP = "istio"
+INJECTOR_CONFIG_MAP = "istio-sidecar-injector"
+_UID = 1337
+# (name, port of the service, port of the pod)
+_PORTS = (
+    ("grpc-xds", 15012, 15012),
+    ("grpc-ca", 15013, 15013),
+    ("http-monitoring", 15014, 15014),
+    ("https-webhook", 443, 15017),
+)
+
+
+def objects(installation: Installation) -> list[Object]:
+    """In the order of their application."""
+    namespace = installation.namespace
+    suffix = "" if installation.revision == "default" else f"-{installation.revision}"
+    mesh = {"mesh": yaml.safe_dump(installation.mesh_config, sort_keys=True), "meshNetworks": "networks: {}"}
+    values = {
+        "values": msgspec.json.format(msgspec.json.encode(installation.values, order="sorted"), indent=2).decode()
+    }
+    return [
+        labelled(installation, "v1", "ConfigMap", CONFIG_MAP + suffix, namespace=namespace, data=mesh),
+        labelled(installation, "v1", "ConfigMap", INJECTOR_CONFIG_MAP + suffix, namespace=namespace, data=values),
+        _service(installation, CONTROL_PLANE + suffix),
+        _deployment(installation, CONTROL_PLANE + suffix),
+    ]
+
+
+def _selector(installation: Installation) -> dict[str, str]:
+    selector = {"app": CONTROL_PLANE}
+    return (
+        selector | {"istio": "pilot"}
+        if installation.revision == "default"
+        else selector | {"istio.io/rev": installation.revision}
+    )
+
+
+def _service(installation: Installation, name: str) -> Object:
+    ports = [
+        {"name": port_name, "port": port, "targetPort": target, "protocol": "TCP"} for port_name, port, target in _PORTS
+    ]
+    spec = {"selector": _selector(installation), "ports": ports}
+    labels = {"istio": "pilot"}
+    return labelled(installation, "v1", "Service", name, namespace=installation.namespace, labels=labels, spec=spec)
+
+
+def _deployment(installation: Installation, name: str) -> Object:
+    labels = {
+        "app": CONTROL_PLANE,
+        "istio": "pilot",
+        "istio.io/rev": installation.revision,
+        # The control plane never waits for itself to be injected.
+        "sidecar.istio.io/inject": "false",
+    }
+    template = {
+        "metadata": {
+            "labels": labels,
+            "annotations": {
+                "sidecar.istio.io/inject": "false",
+                "prometheus.io/scrape": "true",
+                "prometheus.io/port": "15014",
+            },
+        },
+        "spec": {"serviceAccountName": CONTROL_PLANE, "containers": [_container(installation)]},
+    }
+    spec = {
+        "replicas": installation.replicas,
+        "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}},
+        "selector": {"matchLabels": _selector(installation)},
+        "template": template,
+    }
+    head = {"istio": "pilot"}
+    return labelled(
+        installation, "apps/v1", "Deployment", name, namespace=installation.namespace, labels=head, spec=spec
+    )
+
+
+def _container(installation: Installation) -> Object:
+    fields = {"POD_NAME": "metadata.name", "POD_NAMESPACE": "metadata.namespace", "POD_IP": "status.podIP"}
+    values = {
+        "REVISION": installation.revision,
+        "CLUSTER_ID": installation.cluster_id,
+        "PILOT_CERT_PROVIDER": "istiod",
+    } | installation.environment
+    container: Object = {
+        "name": "discovery",
+        "image": installation.pilot,
+        "args": ["discovery"],
+        "ports": [
+            {"name": "http-ready", "containerPort": READINESS_PORT, "protocol": "TCP"},
+            *({"name": name, "containerPort": target, "protocol": "TCP"} for name, _, target in _PORTS),
+        ],
+        "env": [
+            *({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}} for name, path in fields.items()),
+            {"name": "SERVICE_ACCOUNT", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
+            *({"name": name, "value": value} for name, value in sorted(values.items())),
+        ],
+        "readinessProbe": {
+            "httpGet": {"path": "/ready", "port": READINESS_PORT},
+            "periodSeconds": 1,
+            "timeoutSeconds": 5,
+        },
+        "resources": installation.resources,
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "capabilities": {"drop": ["ALL"]},
+            "readOnlyRootFilesystem": True,
+            "runAsGroup": _UID,
+            "runAsNonRoot": True,
+            "runAsUser": _UID,
+        },
+    }
+    if installation.image_pull_policy:
+        container["imagePullPolicy"] = installation.image_pull_policy
+    return container

@@ -1,0 +1,1 @@
+"""Where objects come from: followed, decoded, merged, and handed over as one consistent set."""

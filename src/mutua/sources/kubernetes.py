@@ -1,0 +1,93 @@
+"""Objects from the Kubernetes API: every kind of a table is listed and followed."""
+
+import asyncio
+from collections.abc import Callable, Iterable
+
+import msgspec
+
+from mutua.api import decode
+from mutua.api.findings import Finding
+from mutua.api.kinds import AnyObject, Key, Kind
+from mutua.api.meta import ObjectMeta
+from mutua.sources.merge import Merge
+from mutua.system.kube import KubeClient
+from mutua.system.kube_errors import KubeError, KubeNotFoundError
+from mutua.system.kube_resources import EventType, Resource
+
+RETRY_SECONDS = 5.0
+
+Report = Callable[[str], None]
+
+
+async def follow(kube: KubeClient, kinds: Iterable[Kind], merge: Merge, report: Report) -> None:
+    """Feeds `merge` with all objects of these kinds until cancelled.
+
+    Lost connections heal by themselves. `report` gets one line when a kind cannot be followed, and is tried again.
+    A kind that is not installed counts as having no objects.
+    """
+    async with asyncio.TaskGroup() as group:
+        for kind in kinds:
+            group.create_task(_follow(kube, kind, merge, report), name=f"follow {kind.plural}")
+
+
+def resource(kind: Kind) -> Resource:
+    """The collection in which the API keeps a kind."""
+    return Resource(kind.group, kind.storage_version, kind.plural)
+
+
+async def _follow(kube: KubeClient, kind: Kind, merge: Merge, report: Report) -> None:
+    said = ""
+    while True:
+        try:
+            async for event in kube.watch(resource(kind)):
+                said = ""
+                if event.type is EventType.LISTED:
+                    _replace(kind, event.objects, merge)
+                    continue
+                for raw in event.objects:
+                    key = _key(kind, raw)
+                    if event.type is EventType.DELETED:
+                        merge.remove(kind, key)
+                    else:
+                        value, findings = read(kind, raw)
+                        merge.put(kind, key, value, findings)
+        except KubeNotFoundError:
+            merge.replace(kind, {}, {})
+            trouble = f"kind {kind.name} is not installed in the cluster; treated as empty"
+        except KubeError as error:
+            trouble = str(error)
+        if trouble != said:
+            report(trouble)
+            said = trouble
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def read(kind: Kind, raw: msgspec.Raw) -> tuple[AnyObject | None, tuple[Finding, ...]]:
+    """One object from the API's bytes; None and the findings if it cannot be read."""
+    decoded = decode.from_json(kind, bytes(raw))
+    return decoded.value, decoded.findings
+
+
+def _replace(kind: Kind, listed: Iterable[msgspec.Raw], merge: Merge) -> None:
+    objects: dict[Key, AnyObject] = {}
+    problems: dict[Key, tuple[Finding, ...]] = {}
+    for raw in listed:
+        value, findings = read(kind, raw)
+        key = kind.key(value.metadata) if value is not None else _key(kind, raw)
+        if value is not None:
+            objects[key] = value
+        if findings:
+            problems[key] = findings
+    merge.replace(kind, objects, problems)
+
+
+class _Head(msgspec.Struct):
+    metadata: ObjectMeta
+
+
+_head = msgspec.json.Decoder(_Head)
+
+
+def _key(kind: Kind, raw: msgspec.Raw) -> Key:
+    """Where the object belongs, whatever else it holds; the API server itself guarantees its metadata."""
+    return kind.key(_head.decode(raw).metadata)
