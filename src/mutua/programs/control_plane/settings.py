@@ -1,0 +1,79 @@
+"""What the control plane reads from its environment; nothing else in it does."""
+
+import os
+from datetime import timedelta
+
+import msgspec
+
+from mutua.ca.policy import Limits
+from mutua.errors import InvalidInputError
+from mutua.injection.settings import CONTROL_PLANE_PORTS
+
+XDS_PORT, ENROLMENT_PORT = CONTROL_PLANE_PORTS
+WEBHOOK_PORT = 15017
+MONITORING_PORT = 15014
+READINESS_PORT = 8080
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """Where this replica runs, and the limits of what it issues."""
+
+    pod_name: str
+    namespace: str
+    revision: str = "default"
+    cluster_id: str = "Kubernetes"
+    log_level: str = "info"
+    upstream_mark: int = 0
+    limits: Limits = Limits()
+
+    @property
+    def service_suffix(self) -> str:
+        """What distinguishes the objects of a revision; "" for the default one."""
+        return "" if self.revision == "default" else f"-{self.revision}"
+
+    @property
+    def host(self) -> str:
+        """The name by which proxies and the API server call."""
+        return f"istiod{self.service_suffix}.{self.namespace}.svc"
+
+    @property
+    def dns_names(self) -> tuple[str, ...]:
+        """All names that the serving certificate holds. Source: Istio's getDNSNames."""
+        plain = (self.host, f"istiod.{self.namespace}.svc", f"istio-pilot.{self.namespace}.svc")
+        return tuple(sorted({*plain, *(f"{name}.cluster.local" for name in plain)}))
+
+
+def from_environment() -> Settings:
+    """Read the variables that the installation sets. Raises InvalidInputError naming the variable."""
+    return Settings(
+        pod_name=os.environ.get("POD_NAME", "istiod"),
+        namespace=os.environ.get("POD_NAMESPACE", "istio-system"),
+        revision=os.environ.get("REVISION") or "default",
+        cluster_id=os.environ.get("CLUSTER_ID") or "Kubernetes",
+        log_level=os.environ.get("LOG_LEVEL") or "info",
+        upstream_mark=_number("UPSTREAM_MARK", 0),
+        limits=Limits(
+            default_ttl=_duration("DEFAULT_WORKLOAD_CERT_TTL", Limits().default_ttl),
+            max_ttl=_duration("MAX_WORKLOAD_CERT_TTL", Limits().max_ttl),
+        ),
+    )
+
+
+def _number(name: str, default: int) -> int:
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    if not text.isdigit():
+        raise InvalidInputError(f"{name}={text!r} is not a number")
+    return int(text)
+
+
+def _duration(name: str, default: timedelta) -> timedelta:
+    """Go's form with one unit, as Istio's settings have it: `24h`, `30m`, `3600s`."""
+    text = os.environ.get(name, "")
+    if not text:
+        return default
+    unit = {"h": 3600, "m": 60, "s": 1}.get(text[-1])
+    if unit is None or not text[:-1].isdigit() or int(text[:-1]) == 0:
+        raise InvalidInputError(f"{name}={text!r} is not a duration", "for example 24h, 90m or 3600s")
+    return timedelta(seconds=int(text[:-1]) * unit)
