@@ -56,7 +56,7 @@ def _cluster_rules(installation: Installation) -> list[Object]:
             "apiGroups": [""],
             "resources": ["configmaps"],
             "resourceNames": [ROOT_CONFIG_MAP],
-            "verbs": ["get", "update", "patch"],
+            "verbs": [*READ, "patch"],
         },
         # The API server must know the certificate by which it calls us.
         {
@@ -77,14 +77,14 @@ def _cluster_rules(installation: Installation) -> list[Object]:
 def _own_rules() -> list[Object]:
     """The CA's own secrets, and the mesh's settings."""
     return [
-        {"apiGroups": [""], "resources": ["secrets"], "verbs": [*READ, "create", "update", "patch"]},
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": [*READ, "create", "patch"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": READ},
     ]
 
 
 def webhook_names(installation: Installation) -> tuple[str, str]:
     """Names of the mutating and of the validating webhook configuration, as Istio's."""
-    namespace, revision = installation.namespace, installation.revision
-    suffix = "" if revision == "default" else f"-{revision}"
+    namespace = installation.namespace
+    suffix = installation.name_suffix
     mutating = f"istio-sidecar-injector{suffix}" + ("" if namespace == "istio-system" else f"-{namespace}")
     return mutating, f"istio-validator{suffix}-{namespace}"

@@ -22,7 +22,7 @@ _PORTS = (
 def objects(installation: Installation) -> list[Object]:
     """In the order of their application."""
     namespace = installation.namespace
-    suffix = "" if installation.revision == "default" else f"-{installation.revision}"
+    suffix = installation.name_suffix
     mesh = {"mesh": yaml.safe_dump(installation.mesh_config, sort_keys=True), "meshNetworks": "networks: {}"}
     values = {
         "values": msgspec.json.format(msgspec.json.encode(installation.values, order="sorted"), indent=2).decode()
@@ -91,6 +91,8 @@ def _container(installation: Installation) -> Object:
         "CLUSTER_ID": installation.cluster_id,
         "PILOT_CERT_PROVIDER": "istiod",
     } | installation.environment
+    if installation.upstream_mark:
+        values["UPSTREAM_MARK"] = str(installation.upstream_mark)
     container: Object = {
         "name": "discovery",
         "image": installation.pilot,

@@ -79,7 +79,8 @@ def validator(installation: Installation) -> Object:
 
 
 def _webhook(name: str, installation: Installation, path: str) -> Object:
-    service = {"name": CONTROL_PLANE, "namespace": installation.namespace, "path": path, "port": 443}
+    suffix = installation.name_suffix
+    service = {"name": CONTROL_PLANE + suffix, "namespace": installation.namespace, "path": path, "port": 443}
     return {
         "name": name,
         "clientConfig": {"service": service},

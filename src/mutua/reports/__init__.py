@@ -1,0 +1,1 @@
+"""What people are shown: tables from what an Envoy or the cluster says."""
