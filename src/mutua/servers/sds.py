@@ -1,0 +1,185 @@
+"""Secret discovery for the pod's Envoy, on a unix socket: certificate and roots, pushed when they change."""
+
+import asyncio
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import grpc
+import grpc.aio
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf import any_pb2
+
+from mutua.envoy.bootstrap import CERTIFICATE_SECRET, ROOT_SECRET
+from mutua.secret import Secret
+from mutua.system.logs import Log
+
+SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
+TYPE_URL = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+KNOWN_NAMES = (CERTIFICATE_SECRET, ROOT_SECRET)
+
+_LOG = Log("sds")
+_MAX_REQUEST_BYTES = 256 * 1024
+
+_Context = Any  # grpc.aio.ServicerContext; its generics say nothing here
+
+
+class SecretService:
+    """Serves the two secrets of one workload to its own Envoy; a request before the first `publish` waits for it."""
+
+    def __init__(self) -> None:
+        self._resources: dict[str, any_pb2.Any] = {}
+        self._versions: dict[str, int] = {}
+        self._streams: set[asyncio.Event] = set()
+        self._server: grpc.aio.Server | None = None
+
+    def publish(self, certificate_chain: bytes, key: Secret, roots: bytes) -> None:
+        """Replace the secrets (PEM) and push those that changed to every stream that asked for them."""
+        certificate = secret_pb2.Secret(name=CERTIFICATE_SECRET)
+        certificate.tls_certificate.certificate_chain.inline_bytes = certificate_chain
+        certificate.tls_certificate.private_key.inline_bytes = key.reveal()
+        root = secret_pb2.Secret(name=ROOT_SECRET)
+        root.validation_context.trusted_ca.inline_bytes = roots
+        for secret in (root, certificate):
+            self._put(secret)
+        for wake in self._streams:
+            wake.set()
+
+    async def start(self, socket: Path) -> None:
+        """Listen on `socket`, for this user alone. A stale socket there is replaced. Raises OSError, RuntimeError."""
+        server = grpc.aio.server(
+            options=[("grpc.max_receive_message_length", _MAX_REQUEST_BYTES), ("grpc.so_reuseport", 0)]
+        )
+        handlers = {
+            "StreamSecrets": grpc.stream_stream_rpc_method_handler(
+                self._stream_secrets,
+                request_deserializer=discovery_pb2.DiscoveryRequest.FromString,
+                response_serializer=discovery_pb2.DiscoveryResponse.SerializeToString,
+            ),
+            "DeltaSecrets": grpc.stream_stream_rpc_method_handler(
+                self._delta_secrets,
+                request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,
+                response_serializer=discovery_pb2.DeltaDiscoveryResponse.SerializeToString,
+            ),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        _bind(server, socket)
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """End every stream and close the socket."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    def _put(self, secret: secret_pb2.Secret) -> None:
+        packed = any_pb2.Any(type_url=TYPE_URL, value=secret.SerializeToString(deterministic=True))
+        if self._resources.get(secret.name) != packed:
+            self._resources[secret.name] = packed
+            self._versions[secret.name] = self._versions.get(secret.name, 0) + 1
+
+    def _newer(self, names: Iterable[str], sent: Mapping[str, int]) -> list[str]:
+        return [name for name in names if self._versions.get(name, 0) > sent.get(name, 0)]
+
+    async def _stream_secrets(self, _requests: object, context: _Context) -> None:
+        names: tuple[str, ...] = ()
+        sent: dict[str, int] = {}
+        nonce = 0
+        async for request in self._turns(context):
+            if request is not None:
+                _log_rejection(request)
+                if request.response_nonce not in ("", str(nonce)):
+                    continue  # about an answer that a newer one has replaced
+                if unknown := [name for name in request.resource_names if name not in KNOWN_NAMES]:
+                    await _refuse(context, unknown)
+                if tuple(request.resource_names) != names:
+                    names = tuple(dict.fromkeys(request.resource_names))
+                    sent.clear()
+            # State of the world: an answer holds everything asked for, so it waits until all of it exists.
+            if names and self._newer(names, sent) and all(name in self._resources for name in names):
+                nonce += 1
+                sent = {name: self._versions[name] for name in names}
+                await context.write(
+                    discovery_pb2.DiscoveryResponse(
+                        type_url=TYPE_URL,
+                        version_info=".".join(str(sent[name]) for name in names),
+                        nonce=str(nonce),
+                        resources=[self._resources[name] for name in names],
+                    )
+                )
+
+    async def _delta_secrets(self, _requests: object, context: _Context) -> None:
+        names: dict[str, None] = {}  # an ordered set
+        sent: dict[str, int] = {}
+        nonce = 0
+        async for request in self._turns(context):
+            if request is not None:
+                _log_rejection(request)
+                if unknown := [name for name in request.resource_names_subscribe if name not in KNOWN_NAMES]:
+                    await _refuse(context, unknown)
+                for name in request.resource_names_unsubscribe:
+                    names.pop(name, None)
+                for name in request.resource_names_subscribe:
+                    names[name] = None
+                    sent.pop(name, None)  # a repeated subscription asks for it again
+            if changed := self._newer(names, sent):
+                nonce += 1
+                sent |= {name: self._versions[name] for name in changed}
+                resources = [
+                    discovery_pb2.Resource(name=name, version=str(sent[name]), resource=self._resources[name])
+                    for name in changed
+                ]
+                await context.write(
+                    discovery_pb2.DeltaDiscoveryResponse(type_url=TYPE_URL, nonce=str(nonce), resources=resources)
+                )
+
+    async def _turns(self, context: _Context) -> Any:
+        """Each request of the stream in order, and None whenever secrets may have changed; ends with the stream."""
+        wake = asyncio.Event()
+        self._streams.add(wake)
+        reading = asyncio.ensure_future(context.read())
+        waiting = asyncio.ensure_future(wake.wait())
+        try:
+            while True:
+                await asyncio.wait((reading, waiting), return_when=asyncio.FIRST_COMPLETED)
+                if reading.done():
+                    request = reading.result()
+                    if request is grpc.aio.EOF:
+                        return
+                    reading = asyncio.ensure_future(context.read())
+                    yield request
+                if waiting.done():
+                    wake.clear()
+                    waiting = asyncio.ensure_future(wake.wait())
+                    yield None
+        finally:
+            self._streams.discard(wake)
+            reading.cancel()
+            waiting.cancel()
+
+
+def _bind(server: grpc.aio.Server, socket: Path) -> None:
+    if socket.is_socket():
+        socket.unlink()
+    # The socket gives out a private key, so it must not exist for a moment with a wider mode.
+    before = os.umask(0o177)
+    try:
+        server.add_insecure_port(f"unix:{socket}")
+    finally:
+        os.umask(before)
+
+
+def _log_rejection(request: Any) -> None:
+    if request.HasField("error_detail") and request.error_detail.code:
+        # Envoy's message names the secret and what is wrong with it; it holds no key.
+        _LOG.error("Envoy refused a secret", message=request.error_detail.message)
+
+
+async def _refuse(context: _Context, names: list[str]) -> NoReturn:
+    text = f"no secret named {names[0]!r} here; there are {' and '.join(KNOWN_NAMES)}"
+    _LOG.warn("secret refused", names=",".join(names)[:200])
+    await context.abort(grpc.StatusCode.NOT_FOUND, text[:300])
+    raise AssertionError("abort returned")  # it raises always; the checker cannot know
