@@ -40,24 +40,24 @@ class Prober:
         await self._http.aclose()
 
     async def ask(
-        self, handler: Mapping[str, Any], spec: Mapping[str, Any], container: Container, pod_ip: str, timeout: float
+        self, handler: Mapping[str, Any], spec: Mapping[str, Any], container: Container, pod_ip: str, seconds: float
     ) -> Answer:
         """Perform one handler (`httpGet`, `tcpSocket`, `grpc`, `exec`, `sleep`) of the container `spec`."""
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 if action := handler.get("httpGet"):
                     return await self._http_get(action, spec, pod_ip)
                 if action := handler.get("tcpSocket"):
                     return await _tcp_connect(action.get("host") or pod_ip, port_number(action["port"], spec))
                 if action := handler.get("grpc"):
-                    return await _grpc_check(f"{pod_ip}:{action['port']}", action.get("service") or "", timeout)
+                    return await _grpc_check(f"{pod_ip}:{action['port']}", action.get("service") or "")
                 if action := handler.get("exec"):
                     return await self._command(container, tuple(action.get("command") or ()))
                 if action := handler.get("sleep"):
                     await asyncio.sleep(float(action.get("seconds") or 0))
                 return Answer(True)
         except TimeoutError:
-            return Answer(False, f"no answer within {timeout:g} s")
+            return Answer(False, f"no answer within {seconds:g} s")
 
     async def _http_get(self, action: Mapping[str, Any], spec: Mapping[str, Any], pod_ip: str) -> Answer:
         """GET: 200 to 399 is a success. Redirects are not followed; they show that the server lives."""
@@ -116,7 +116,7 @@ async def _tcp_connect(host: str, port: int) -> Answer:
     return Answer(True)
 
 
-async def _grpc_check(address: str, service: str, timeout: float) -> Answer:
+async def _grpc_check(address: str, service: str) -> Answer:
     """The gRPC health protocol. gRPC is loaded only here: few pods have such a probe, and it costs 20 MB."""
     import grpc.aio
     from google.protobuf.wrappers_pb2 import Int32Value, StringValue
@@ -129,7 +129,7 @@ async def _grpc_check(address: str, service: str, timeout: float) -> Answer:
             response_deserializer=Int32Value.FromString,
         )
         try:
-            response = await check(StringValue(value=service), timeout=timeout)
+            response = await check(StringValue(value=service))
         except grpc.aio.AioRpcError as error:
             return Answer(False, f"{error.code().name}: {error.details()}")
     if response.value == _GRPC_SERVING:
