@@ -65,9 +65,7 @@ class Kind(msgspec.Struct, frozen=True):
     @property
     def categories(self) -> tuple[str, ...]:
         """Names under which several kinds are asked for together, as `kubectl get istio-io`."""
-        return (
-            ("istio-io", f"{self.group.replace('.', '-').removesuffix('-istio-io')}-istio-io") if self.is_ours else ()
-        )
+        return ("istio-io", self.group.replace(".", "-")) if self.is_ours else ()
 
     def key(self, metadata: ObjectMeta) -> Key:
         """Where an object of this kind is found in an ObjectSet."""

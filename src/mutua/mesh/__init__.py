@@ -1,1 +1,1 @@
-"""What the objects mean: from accepted objects to one frozen snapshot, and from it to what one proxy may see."""
+"""What users' objects mean together: objects to a frozen snapshot, and from it all that one proxy may depend on."""

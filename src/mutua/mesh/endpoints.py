@@ -1,0 +1,84 @@
+"""Where a Service's connections may go, and which identities may answer there."""
+
+from collections.abc import Callable, Iterable
+
+from mutua.api.discovery import EndpointSlice
+from mutua.mesh.peer_authentication import EffectiveMode
+from mutua.mesh.proxy_view import Endpoint, Frozen, LoadAssignment, MtlsMode
+from mutua.mesh.services import Service, ServicePort
+from mutua.mesh.workloads import Workload
+from mutua.spiffe import SpiffeId
+
+FindWorkload = Callable[[str], Workload | None]
+"""The workload that has an address."""
+
+ModeOf = Callable[[Workload], EffectiveMode]
+"""What a workload accepts."""
+
+
+class Reachable(Frozen, frozen=True):
+    """A Service as clients dial it, apart from where its connections go."""
+
+    service: Service
+    identities: tuple[str, ...]  # SPIFFE ids of the pods' service accounts, in all trust domains, sorted
+    headless_addresses: tuple[tuple[str, int], ...] = ()
+
+
+def identities(workloads: Iterable[Workload], trust_domains: tuple[str, ...]) -> tuple[str, ...]:
+    """Who may answer for a Service. Pods that are not ready count, so that a restart changes nothing for clients."""
+    accounts = {(workload.namespace, workload.service_account) for workload in workloads}
+    return tuple(sorted(str(SpiffeId(domain, *account)) for domain in trust_domains for account in accounts))
+
+
+def workloads_behind(slices: Iterable[EndpointSlice], find: FindWorkload) -> list[Workload]:
+    """The workloads that slices name by address, ready or not."""
+    found = (find(address) for item in slices for endpoint in item.endpoints for address in endpoint.addresses)
+    return [workload for workload in found if workload is not None]
+
+
+def assignments(
+    service: Service, slices: Iterable[EndpointSlice], find: FindWorkload, mode_of: ModeOf
+) -> tuple[LoadAssignment, ...]:
+    """The endpoints of each port, ascending by port; only those that are ready (unknown counts as ready)."""
+    usable = [item for item in slices if item.address_type in ("IPv4", "IPv6")]
+    return tuple(
+        LoadAssignment(service.host, port.number, _endpoints(service, port, usable, find, mode_of))
+        for port in sorted(service.ports, key=lambda port: port.number)
+    )
+
+
+def headless_addresses(service: Service, load: tuple[LoadAssignment, ...]) -> tuple[tuple[str, int], ...]:
+    """(pod address, workload port) that clients of a headless Service connect to."""
+    if not service.is_headless:
+        return ()
+    return tuple(sorted({(endpoint.address, endpoint.port) for item in load for endpoint in item.endpoints}))
+
+
+def _endpoints(
+    service: Service, port: ServicePort, slices: list[EndpointSlice], find: FindWorkload, mode_of: ModeOf
+) -> tuple[Endpoint, ...]:
+    found: dict[tuple[str, int], Endpoint] = {}
+    for item in slices:
+        number = next((entry.port for entry in item.ports if entry.name == port.name and entry.port), 0)
+        if not number:
+            continue
+        for endpoint in item.endpoints:
+            if endpoint.conditions.ready is False:
+                continue
+            for address in endpoint.addresses:
+                workload = find(address)
+                found[address, number] = _endpoint(service, address, number, workload, mode_of)
+    return tuple(found[key] for key in sorted(found))
+
+
+def _endpoint(service: Service, address: str, number: int, workload: Workload | None, mode_of: ModeOf) -> Endpoint:
+    if workload is None:
+        return Endpoint(address, number, mtls=False, service_account="", namespace=service.namespace)
+    return Endpoint(
+        address=address,
+        port=number,
+        mtls=workload.has_sidecar and mode_of(workload).on_port(number) is not MtlsMode.DISABLE,
+        service_account=workload.service_account,
+        namespace=workload.namespace,
+        workload=workload.name,
+    )

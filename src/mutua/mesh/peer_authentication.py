@@ -1,0 +1,135 @@
+"""What a workload's ports accept: mesh, namespace, workload and port level merged. Source: Istio PeerAuthentication."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from mutua.api.findings import Finding, Severity
+from mutua.api.meta import age_order
+from mutua.api.security import MutualTls, MutualTlsMode, PeerAuthentication
+from mutua.mesh.proxy_view import Frozen, MtlsMode, ObjectRef
+from mutua.mesh.selectors import NO_LABELS, Labels, labels_of
+
+_RESOLVED: Final = {
+    MutualTlsMode.STRICT: MtlsMode.STRICT,
+    MutualTlsMode.PERMISSIVE: MtlsMode.PERMISSIVE,
+    MutualTlsMode.DISABLE: MtlsMode.DISABLE,
+}
+KIND: Final = "PeerAuthentication"
+
+
+class Policy(Frozen, frozen=True):
+    """One PeerAuthentication; `mode` and a port's mode are None where they inherit."""
+
+    source: ObjectRef
+    selector: Labels
+    mode: MtlsMode | None
+    ports: tuple[tuple[int, MtlsMode | None], ...] = ()
+
+
+class PeerPolicies(Frozen, frozen=True):
+    """All that can decide about workloads of one namespace. Workload-level policies are in order of age."""
+
+    mesh: Policy | None = None
+    namespace: Policy | None = None
+    workloads: tuple[Policy, ...] = ()
+
+    @property
+    def can_disable(self) -> bool:
+        """Whether DISABLE is said anywhere; only then can an endpoint be one that takes no mutual TLS."""
+        policies = (*self.workloads, *(policy for policy in (self.mesh, self.namespace) if policy))
+        return any(MtlsMode.DISABLE in (policy.mode, *(mode for _, mode in policy.ports)) for policy in policies)
+
+
+class EffectiveMode(Frozen, frozen=True):
+    """What one workload accepts, and who said so (None: nobody, the default)."""
+
+    default: MtlsMode = MtlsMode.PERMISSIVE
+    ports: tuple[tuple[int, MtlsMode], ...] = ()  # ascending
+    decided_by: ObjectRef | None = None
+    ports_decided_by: ObjectRef | None = None
+
+    def on_port(self, number: int) -> MtlsMode:
+        """The mode of one workload port."""
+        return next((mode for port, mode in self.ports if port == number), self.default)
+
+
+def policies_for(namespace: str, root_namespace: str, objects: Iterable[PeerAuthentication]) -> PeerPolicies:
+    """What can decide about workloads of the namespace, from the objects of it and of the root namespace.
+
+    Per level the oldest object wins. A policy with a selector in the root namespace decides nothing.
+    """
+    mesh = own = None
+    workloads: list[Policy] = []
+    for item in sorted(objects, key=lambda item: age_order(item.metadata)):
+        policy = _policy(item)
+        if item.metadata.namespace == root_namespace:
+            if not policy.selector:
+                mesh = mesh or policy
+        elif item.metadata.namespace == namespace:
+            if policy.selector:
+                workloads.append(policy)
+            else:
+                own = own or policy
+    return PeerPolicies(mesh, own, tuple(workloads))
+
+
+def selected(policies: PeerPolicies, labels: Labels) -> tuple[Policy, ...]:
+    """The policies that apply to a workload, its namespace's first, then the mesh's; each from the oldest."""
+    own = [policy for policy in policies.workloads if policy.selector <= labels]
+    if policies.namespace:
+        own.insert(0, policies.namespace)
+    return (*own, *((policies.mesh,) if policies.mesh else ()))
+
+
+def effective(policies: PeerPolicies, labels: Labels) -> EffectiveMode:
+    """What a workload with these labels accepts. UNSET inherits from the level above; nothing said is PERMISSIVE."""
+    mode, decided_by = MtlsMode.PERMISSIVE, None
+    workload = next((policy for policy in policies.workloads if policy.selector <= labels), None)
+    for policy in (policies.mesh, policies.namespace, workload):
+        if policy and policy.mode:
+            mode, decided_by = policy.mode, policy.source
+    if workload is None or not workload.ports:
+        return EffectiveMode(mode, (), decided_by)
+    ports = tuple((port, port_mode or mode) for port, port_mode in workload.ports)
+    return EffectiveMode(mode, ports, decided_by, workload.source)
+
+
+def namespace_mode(policies: PeerPolicies) -> MtlsMode | None:
+    """What the mesh and namespace levels alone say; None if there is neither."""
+    if policies.mesh is None and policies.namespace is None:
+        return None
+    return effective(PeerPolicies(policies.mesh, policies.namespace), NO_LABELS).default
+
+
+def ineffective(objects: Iterable[PeerAuthentication], root_namespace: str) -> list[Finding]:
+    """Findings about policies that decide nothing: a selector in the root namespace, an older one at the same level."""
+    findings: list[Finding] = []
+    levels: dict[tuple[str, Labels], str] = {}
+    for item in sorted(objects, key=lambda item: age_order(item.metadata)):
+        namespace, name, policy = item.metadata.namespace, item.metadata.name, _policy(item)
+        if policy.selector and namespace == root_namespace:
+            message = f"is ignored: a selector has no effect in the root namespace {root_namespace}"
+            hint = "move it to the workload's namespace"
+            findings.append(Finding(KIND, namespace, name, "spec.selector", message, Severity.WARNING, hint))
+            continue
+        older = levels.setdefault((namespace, policy.selector), name)
+        if older != name:
+            message = f"is ignored: {namespace}/{older} is older and covers the same workloads; the oldest wins"
+            hint = f"edit or delete {older}"
+            findings.append(Finding(KIND, namespace, name, "", message, Severity.WARNING, hint))
+    return findings
+
+
+def _policy(item: PeerAuthentication) -> Policy:
+    metadata, spec = item.metadata, item.spec
+    ports = ((int(port), _mode(mtls)) for port, mtls in (spec.port_level_mtls or {}).items() if port.isdecimal())
+    return Policy(
+        source=ObjectRef(KIND, metadata.namespace, metadata.name),
+        selector=labels_of(spec.selector.match_labels) if spec.selector else NO_LABELS,
+        mode=_mode(spec.mtls),
+        ports=tuple(sorted(ports, key=lambda entry: entry[0])),
+    )
+
+
+def _mode(mtls: MutualTls | None) -> MtlsMode | None:
+    return _RESOLVED.get(mtls.mode) if mtls else None

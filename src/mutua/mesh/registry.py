@@ -1,0 +1,169 @@
+"""Services, workloads and endpoint slices with their indexes, brought up to date object by object."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from mutua.api import core, discovery, kinds
+from mutua.api.kinds import Key
+from mutua.mesh import services, workloads
+from mutua.mesh.objects import ObjectSet
+from mutua.mesh.selectors import SelectorTable
+from mutua.mesh.services import Service
+from mutua.mesh.workloads import Workload
+
+V = TypeVar("V")
+Slices = tuple[discovery.EndpointSlice, ...]
+
+
+class Registry(msgspec.Struct, frozen=True, eq=False):
+    """Who is there. Every mapping that a change does not touch is the previous registry's own."""
+
+    workloads: Mapping[Key, Workload]
+    workload_keys: Mapping[str, Key]  # by address
+    services: Mapping[Key, Service]
+    slices: Mapping[Key, Slices]  # by the Service's key
+    service_tables: Mapping[str, SelectorTable[Service]]  # by namespace
+
+    def find(self, address: str) -> Workload | None:
+        """The workload that has this address."""
+        key = self.workload_keys.get(address)
+        return self.workloads.get(key) if key is not None else None
+
+
+class Touched(msgspec.Struct, frozen=True):
+    """What differs from the previous registry."""
+
+    services: frozenset[Key]  # what these answer, or where they lead, may differ
+    service_namespaces: frozenset[str]  # a Service itself came, went or changed here
+
+
+EMPTY = Registry({}, {}, {}, {}, {})
+
+
+def changed_keys(old: Mapping[Key, Any], new: Mapping[Key, Any]) -> set[Key]:
+    """Keys whose object is not the same one any more. Costs nothing for an untouched kind."""
+    if old is new:
+        return set()
+    changed = {key for key, value in new.items() if old.get(key) is not value}
+    if len(old) != len(new) or changed:
+        changed.update(key for key in old if key not in new)
+    return changed
+
+
+def update(
+    previous: Registry, old: ObjectSet, new: ObjectSet, cluster_domain: str, default_export_to: Iterable[str]
+) -> tuple[Registry, Touched]:
+    """The registry of the new objects, from the one of the old objects."""
+    pods = new.typed(kinds.POD, core.Pod)
+    changed_pods = changed_keys(old.of_kind(kinds.POD), pods)
+    new_workloads, touched_workloads = _replace(
+        previous.workloads, {key: workloads.from_pod(pods[key]) if key in pods else None for key in changed_pods}
+    )
+
+    objects = new.typed(kinds.SERVICE, core.Service)
+    new_services, touched_services = _replace(
+        previous.services,
+        {
+            key: services.from_object(objects[key], cluster_domain, default_export_to) if key in objects else None
+            for key in changed_keys(old.of_kind(kinds.SERVICE), objects)
+        },
+    )
+    service_namespaces = frozenset(namespace for namespace, _ in touched_services)
+
+    new_slices, services_of_touched_slices = _slices(
+        previous.slices,
+        old.typed(kinds.ENDPOINT_SLICE, discovery.EndpointSlice),
+        new.typed(kinds.ENDPOINT_SLICE, discovery.EndpointSlice),
+    )
+
+    registry = Registry(
+        workloads=new_workloads,
+        workload_keys=_addresses(previous, new_workloads, touched_workloads),
+        services=new_services,
+        slices=new_slices,
+        service_tables=_tables(previous.service_tables, new_services, service_namespaces),
+    )
+    touched = {*touched_services, *services_of_touched_slices}
+    if touched_workloads:
+        touched.update(_services_of(previous, registry, touched_workloads))
+    return registry, Touched(frozenset(touched), service_namespaces)
+
+
+def _replace(current: Mapping[Key, V], updates: Mapping[Key, V | None]) -> tuple[Mapping[Key, V], set[Key]]:
+    """Apply updates; an equal value changes nothing, so that what does not matter to us is not seen as a change."""
+    touched = {key for key, value in updates.items() if current.get(key) != value}
+    if not touched:
+        return current, touched
+    copy = dict(current)
+    for key in touched:
+        value = updates[key]
+        if value is None:
+            del copy[key]
+        else:
+            copy[key] = value
+    return copy, touched
+
+
+def _addresses(previous: Registry, current: Mapping[Key, Workload], touched: set[Key]) -> Mapping[str, Key]:
+    if not touched:
+        return previous.workload_keys
+    addresses = dict(previous.workload_keys)
+    for key in touched:
+        gone = previous.workloads.get(key)
+        for address in gone.addresses if gone else ():
+            if addresses.get(address) == key:
+                del addresses[address]
+    for key in sorted(touched):
+        here = current.get(key)
+        addresses.update((address, key) for address in (here.addresses if here else ()))
+    return addresses
+
+
+def _slices(
+    previous: Mapping[Key, Slices],
+    old: Mapping[Key, discovery.EndpointSlice],
+    new: Mapping[Key, discovery.EndpointSlice],
+) -> tuple[Mapping[Key, Slices], set[Key]]:
+    touched: dict[Key, set[Key]] = {}
+    for key in changed_keys(old, new):
+        for item in (old.get(key), new.get(key)):
+            if item is not None and item.service_name:
+                touched.setdefault((key[0], item.service_name), set()).add(key)
+    if not touched:
+        return previous, set()
+    slices = dict(previous)
+    for service, changed in touched.items():
+        kept = [item for item in slices.get(service, ()) if kinds.ENDPOINT_SLICE.key(item.metadata) not in changed]
+        here = [new[key] for key in changed if key in new and new[key].service_name == service[1]]
+        slices[service] = tuple(sorted((*kept, *here), key=lambda item: item.metadata.name))
+        if not slices[service]:
+            del slices[service]
+    return slices, set(touched)
+
+
+def _tables(
+    previous: Mapping[str, SelectorTable[Service]], current: Mapping[Key, Service], namespaces: Iterable[str]
+) -> Mapping[str, SelectorTable[Service]]:
+    rebuilt: dict[str, list[Service]] = {namespace: [] for namespace in namespaces}
+    if not rebuilt:
+        return previous
+    for (namespace, _), service in current.items():
+        if namespace in rebuilt:
+            rebuilt[namespace].append(service)
+    tables = {
+        namespace: SelectorTable((service.selector, service) for service in here) for namespace, here in rebuilt.items()
+    }
+    return {**previous, **tables}
+
+
+def _services_of(previous: Registry, registry: Registry, touched: set[Key]) -> set[Key]:
+    """Services that lead, or led, to the touched workloads."""
+    found = {key for key in registry.slices if (service := registry.services.get(key)) and not service.selector}
+    for key in touched:
+        table = registry.service_tables.get(key[0])
+        for workload in (previous.workloads.get(key), registry.workloads.get(key)):
+            if table is not None and workload is not None:
+                found.update((service.namespace, service.name) for service in table.matching(workload.labels))
+    return found

@@ -1,0 +1,67 @@
+"""Services: names, addresses and ports, without the pods behind them."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from mutua.api import core
+from mutua.api.meta import age_order
+from mutua.mesh import hosts, protocols, visibility
+from mutua.mesh.proxy_view import Frozen, Protocol
+from mutua.mesh.selectors import Labels, labels_of
+from mutua.mesh.visibility import Visibility
+
+_HEADLESS: Final = "None"
+
+
+class ServicePort(Frozen, frozen=True):
+    """One TCP port of a Service. `target` is the workload's port: a number or the name of a container port."""
+
+    number: int
+    name: str
+    protocol: Protocol
+    target: int | str
+
+
+class Service(Frozen, frozen=True):
+    """One Service that leads to endpoints."""
+
+    host: str
+    namespace: str
+    name: str
+    age: tuple[str, str, str]  # sorts the oldest first
+    addresses: tuple[str, ...]  # cluster IPs; () = headless
+    selector: Labels  # empty: the endpoints are written by somebody else
+    ports: tuple[ServicePort, ...]
+    visible_to: Visibility
+
+    @property
+    def is_headless(self) -> bool:
+        """Whether clients connect to the pods' own addresses."""
+        return not self.addresses
+
+
+def from_object(service: core.Service, cluster_domain: str, default_export_to: Iterable[str]) -> Service | None:
+    """The Service's meaning; None for ExternalName, which is an alias in DNS and has neither address nor endpoints."""
+    metadata, spec = service.metadata, service.spec
+    if spec.type == "ExternalName":
+        return None
+    addresses = spec.cluster_ips or ((spec.cluster_ip,) if spec.cluster_ip else ())
+    export_to = metadata.annotations.get(visibility.EXPORT_TO_ANNOTATION, "").split(",")
+    return Service(
+        host=hosts.service_host(metadata.name, metadata.namespace, cluster_domain),
+        namespace=metadata.namespace,
+        name=metadata.name,
+        age=age_order(metadata),
+        addresses=tuple(address for address in addresses if address and address != _HEADLESS),
+        selector=labels_of(spec.selector),
+        ports=tuple(_port(port) for port in spec.ports if port.protocol in ("", "TCP")),
+        visible_to=visibility.read(export_to, metadata.namespace, default_export_to),
+    )
+
+
+def _port(port: core.ServicePort) -> ServicePort:
+    target = port.target_port
+    if isinstance(target, str) and target.isdecimal():
+        target = int(target)
+    protocol = protocols.select(port.port, port.name, port.app_protocol)
+    return ServicePort(port.port, port.name, protocol, target or port.port)

@@ -1,0 +1,155 @@
+"""The frozen meaning of all objects at one moment; `build.snapshot` makes it, `view.for_proxy` reads it."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from mutua.api import kinds
+from mutua.api.findings import Finding
+from mutua.api.kinds import AnyObject, Key
+from mutua.api.meshconfig import MeshConfig
+from mutua.mesh import findings
+from mutua.mesh.destination_rule import DestinationRules
+from mutua.mesh.endpoints import Reachable
+from mutua.mesh.inbound import NamespaceInbound
+from mutua.mesh.objects import ObjectSet
+from mutua.mesh.outbound import Loads, Outbound
+from mutua.mesh.peer_authentication import EffectiveMode
+from mutua.mesh.proxy_view import InboundView, LoadAssignment, MeshView, OutboundService, OutboundView, ProxyView, Trust
+from mutua.mesh.registry import Registry
+from mutua.mesh.services import Service
+from mutua.mesh.workloads import Workload
+
+DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
+ANY_OTHER_NAMESPACE: Final = ""
+"""Under this name, what a namespace accepts in which there is nothing of its own."""
+
+_MAX_REMEMBERED_VIEWS: Final = 4096
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What is set for the whole mesh. `upstream_mark` is the SO_MARK of Envoy's own sockets; 0 = none."""
+
+    mesh_config: MeshConfig = MeshConfig()
+    cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
+    upstream_mark: int = 0
+
+
+class Parts(msgspec.Struct, frozen=True, eq=False):
+    """What a snapshot consists of. A part whose inputs did not change is the previous snapshot's own object."""
+
+    settings: Settings
+    mesh: MeshView
+    trust: Trust
+    registry: Registry
+    inbound: Mapping[str, NamespaceInbound]  # by namespace
+    reachable: Mapping[Key, Reachable]  # by the Service's key
+    loads: Loads
+    rules: DestinationRules
+    outbound: Outbound
+
+
+class MeshSnapshot:
+    """A value: snapshots of the same objects and settings answer alike. What it works out on demand it remembers."""
+
+    __slots__ = ("_endpoints", "_findings", "_judged", "_views", "objects", "parts")
+
+    def __init__(self, objects: ObjectSet, parts: Parts, previous: "MeshSnapshot | None" = None) -> None:
+        self.objects = objects
+        self.parts = parts
+        self._findings: tuple[Finding, ...] | None = None
+        self._judged: dict[tuple[str, Key], tuple[AnyObject, tuple[Finding, ...]]] = (
+            previous._judged if previous else {}
+        )
+        same_endpoints = previous is not None and previous.parts.loads is parts.loads
+        # Keyed by identity of the services tuple, which the value beside it keeps alive.
+        self._endpoints: dict[int, tuple[tuple[OutboundService, ...], tuple[LoadAssignment, ...]]] = (
+            previous._endpoints if previous is not None and same_endpoints else {}
+        )
+        # Keyed by identity of the three parts, which the view keeps alive.
+        reusable = (
+            previous is not None and previous.parts.mesh is parts.mesh and len(previous._views) < _MAX_REMEMBERED_VIEWS
+        )
+        self._views: dict[tuple[int, int, int], ProxyView] = previous._views if previous and reusable else {}
+
+    @property
+    def mesh(self) -> MeshView:
+        """Settings of the mesh as proxies see them."""
+        return self.parts.mesh
+
+    @property
+    def trust(self) -> Trust:
+        """Whom the mesh believes."""
+        return self.parts.trust
+
+    @property
+    def settings(self) -> Settings:
+        """Settings of the mesh as users wrote them."""
+        return self.parts.settings
+
+    @property
+    def workloads(self) -> Mapping[Key, Workload]:
+        """Running pods, by (namespace, name)."""
+        return self.parts.registry.workloads
+
+    @property
+    def services(self) -> Mapping[Key, Service]:
+        """Services with endpoints, by (namespace, name)."""
+        return self.parts.registry.services
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """Every namespace that exists, or that holds an object."""
+        named = {name for _, name in self.objects.of_kind(kinds.NAMESPACE)}
+        return frozenset(named.union(self.parts.inbound) - {ANY_OTHER_NAMESPACE})
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """What is wrong or without effect among the objects, sorted."""
+        if self._findings is None:
+            self._findings = findings.of_objects(self.objects, self.mesh.root_namespace, self._judged)
+        return self._findings
+
+    def workload(self, namespace: str, name: str) -> Workload | None:
+        """A running pod by name."""
+        return self.workloads.get((namespace, name))
+
+    def workload_by_address(self, address: str) -> Workload | None:
+        """The running pod that has this IP; never one in the node's own network."""
+        return self.parts.registry.find(address)
+
+    def service(self, namespace: str, name: str) -> Service | None:
+        """A Service by name."""
+        return self.services.get((namespace, name))
+
+    def mode_of(self, workload: Workload) -> EffectiveMode:
+        """What a workload's ports accept, and which object says so."""
+        return self.inbound(workload.namespace).mode(workload.labels)
+
+    def inbound(self, namespace: str) -> NamespaceInbound:
+        """What decides about the workloads of a namespace, whether or not anything is in it."""
+        found = self.parts.inbound.get(namespace)
+        return self.parts.inbound[ANY_OTHER_NAMESPACE] if found is None else found
+
+    def load(self, host: str) -> tuple[LoadAssignment, ...]:
+        """Where connections to a Service go, port by port; () for an unknown host."""
+        return self.parts.loads.get(host, ())
+
+    def endpoints_of(self, services: tuple[OutboundService, ...]) -> tuple[LoadAssignment, ...]:
+        """The assignments of all these Services, ascending by host and port."""
+        remembered = self._endpoints.get(id(services))
+        if remembered is None:
+            loads = self.parts.loads
+            every = tuple(load for service in services for load in loads.get(service.host, ()))
+            remembered = self._endpoints[id(services)] = (services, every)
+        return remembered[1]
+
+    def view_of(self, inbound: InboundView, outbound: OutboundView) -> ProxyView:
+        """The view that consists of these parts; the same object for the same parts."""
+        endpoints = self.endpoints_of(outbound.services)
+        key = (id(inbound), id(outbound), id(endpoints))
+        view = self._views.get(key)
+        if view is None:
+            view = self._views[key] = ProxyView(self.mesh, inbound, outbound, endpoints)
+        return view
