@@ -124,7 +124,7 @@ class ExecProcess(Protocol):
 
 
 class Runtime(Protocol):
-    """Starts containers. Implemented by `localcluster.node.containers.NamespaceRuntime`."""
+    """Starts containers. Implemented by `localcluster.node.runtime_linux.LinuxRuntime`."""
 
     async def start(self, spec: ContainerSpec, network: PodNetwork) -> Container:
         """Start a container; returns when its program runs. Raises ContainerStartError."""
@@ -139,7 +139,7 @@ class Runtime(Protocol):
         tty: bool = False,
         stdin: bool = False,
     ) -> ExecProcess:
-        """Run a command inside a container: its namespaces, user, environment (`env` is added). Raises ContainerStartError."""
+        """Run a command inside a container, as its user, `env` added to its environment. Raises ContainerStartError."""
         ...
 
     async def connect(self, network: PodNetwork, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:

@@ -1,0 +1,218 @@
+"""Building a container's root: runs in the forked child, in namespaces of its own, before the program.
+
+It uses `os` and system calls alone: this is on the way of every container's start.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from localcluster import linux
+from localcluster.node.rootfs import TOOLS_FOLDER, RootPlan
+from localcluster.node.runtime import Mount
+
+_DEVICES = ("null", "zero", "full", "random", "urandom", "tty")
+_DEVICE_LINKS = {
+    "ptmx": "pts/ptmx",
+    "fd": "/proc/self/fd",
+    "stdin": "/proc/self/fd/0",
+    "stdout": "/proc/self/fd/1",
+    "stderr": "/proc/self/fd/2",
+}
+_SHARED = 0o1777
+# What a container could use to reach the machine through the kernel's files, as with every container runtime.
+_READ_ONLY_IN_PROC = ("sys", "sysrq-trigger", "irq", "bus", "fs")
+
+
+@dataclass(frozen=True)
+class _Attachment:
+    """A detached mount and where it belongs."""
+
+    descriptor: int
+    target: str
+
+
+def enter(plan: RootPlan) -> None:
+    """Make the planned root this process's root, and `/` its folder.
+
+    To be called in a new mount namespace, by the first process of a new pid namespace. Raises OSError, whose text
+    names what could not be made.
+    """
+    attachments = [_Attachment(_clone(path, read_only=True), path) for path in plan.layout.python]
+    volumes = [(mount, _volume(mount)) for mount in sorted(plan.mounts, key=lambda mount: mount.target.count("/"))]
+    staging = plan.staging
+    linux.mount("tmpfs", staging, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755")
+    root, layers = f"{staging}/root", f"{staging}/layers"
+    os.mkdir(root)
+    os.mkdir(layers)
+    if plan.root_folder is None:
+        linux.bind(root, root, read_only=False)
+        base = _host_root(plan, root, layers)
+    else:
+        _overlay(plan.root_folder, root, f"{layers}/root")
+        base = [root]
+    files = [_Attachment(_file(f"{layers}/files", path, text), path) for path, text in plan.files.items()]
+    sealable = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in base] if plan.read_only else []
+    _devices(f"{root}/dev")
+    _kernel_views(root)
+    os.chdir(root)
+    linux.pivot_root(".", ".")
+    linux.umount(".", linux.MNT_DETACH)
+    os.chdir("/")
+    # From here on, symbolic links lead to where they lead inside the container.
+    if plan.root_folder is None:
+        _hide(plan.layout.homes)
+        _attach(attachments)
+        _hide([plan.layout.state])
+    _attach(files)
+    for mount, descriptor in volumes:
+        _attach_volume(mount, descriptor)
+    for descriptor in sealable:
+        linux.make_read_only(descriptor, recursive=False)
+
+
+def _host_root(plan: RootPlan, root: str, layers: str) -> list[str]:
+    """Fill `root` with the host's top-level folders; returns the mounts that a container may write to."""
+    layout = plan.layout
+    writable = [root]
+    for name, target in layout.links.items():
+        os.symlink(target, f"{root}/{name}")
+    for name in layout.layered:
+        os.mkdir(f"{root}/{name}")
+        try:
+            _overlay(f"/{name}", f"{root}/{name}", f"{layers}/{name}")
+            writable.append(f"{root}/{name}")
+        except OSError:  # a file system that cannot be a lower layer
+            linux.bind(f"/{name}", f"{root}/{name}", read_only=True)
+    for name in layout.bound:
+        os.mkdir(f"{root}/{name}")
+        linux.bind(f"/{name}", f"{root}/{name}", read_only=True)
+    for name, mode in (("tmp", _SHARED), ("run", 0o755), ("run/lock", _SHARED), ("home", 0o755), ("root", 0o700)):
+        if not os.path.islink(f"{root}/{name}"):
+            os.mkdir(f"{root}/{name}")
+            os.chmod(f"{root}/{name}", mode)
+    for name, mode in (("var/tmp", _SHARED), ("var/log", 0o755)):
+        if os.path.isdir(f"{root}/{name}") and not os.path.islink(f"{root}/{name}"):
+            linux.mount("tmpfs", f"{root}/{name}", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode={mode:o}")
+            writable.append(f"{root}/{name}")
+    _add_tools(root + TOOLS_FOLDER, plan.tools)
+    return writable
+
+
+def _overlay(lower: str, target: str, layer: str) -> None:
+    upper, work = f"{layer}/upper", f"{layer}/work"
+    os.mkdir(layer)
+    os.mkdir(upper)
+    os.mkdir(work)
+    os.chmod(upper, stat.S_IMODE(os.stat(lower).st_mode))
+    # Without root, the kernel's own marks on files need the `user.` attributes (overlayfs.rst, "userxattr").
+    linux.mount("overlay", target, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work},userxattr")
+
+
+def _clone(path: str, *, read_only: bool) -> int:
+    descriptor = linux.clone_mount(path)
+    if read_only:
+        linux.make_read_only(descriptor)
+    return descriptor
+
+
+def _volume(mount: Mount) -> int | None:
+    if mount.tmpfs or mount.source is None:
+        return None
+    return _clone(str(mount.source), read_only=mount.read_only)
+
+
+def _file(folder: str, path: str, text: str) -> int:
+    os.makedirs(folder, exist_ok=True)
+    name = f"{folder}/{path.replace('/', '_')}"
+    _write(name, text, 0o644)
+    return linux.clone_mount(name)
+
+
+def _write(path: str, text: str, mode: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        os.write(descriptor, text.encode())
+    finally:
+        os.close(descriptor)
+
+
+def _add_tools(folder: str, tools: Mapping[str, str]) -> None:
+    if tools:
+        os.makedirs(folder, exist_ok=True)
+    for name, text in tools.items():
+        _write(f"{folder}/{name}", text, 0o755)
+
+
+def _devices(folder: str) -> None:
+    _make_folder(folder)
+    linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID, "mode=0755")
+    for name in _DEVICES:
+        _write(f"{folder}/{name}", "", 0o644)
+        linux.bind(f"/dev/{name}", f"{folder}/{name}", read_only=False)
+    for name, target in _DEVICE_LINKS.items():
+        os.symlink(target, f"{folder}/{name}")
+    os.mkdir(f"{folder}/pts")
+    terminals = "newinstance,ptmxmode=0666,mode=0620"
+    linux.mount("devpts", f"{folder}/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, terminals)
+    os.mkdir(f"{folder}/shm")
+    linux.mount("tmpfs", f"{folder}/shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode={_SHARED:o}")
+
+
+def _kernel_views(root: str) -> None:
+    flags = linux.MS_NOSUID | linux.MS_NODEV | linux.MS_NOEXEC
+    _make_folder(f"{root}/proc")
+    _make_folder(f"{root}/sys")
+    try:
+        linux.mount("proc", f"{root}/proc", "proc", flags)
+    except OSError:  # the host's own is partly covered, as in a container: it is all that we may show
+        linux.bind("/proc", f"{root}/proc", read_only=True)
+    else:
+        for name in _READ_ONLY_IN_PROC:
+            if os.path.exists(f"{root}/proc/{name}"):
+                linux.bind(f"{root}/proc/{name}", f"{root}/proc/{name}", read_only=True)
+    try:
+        linux.mount("sysfs", f"{root}/sys", "sysfs", flags | linux.MS_RDONLY)
+    except OSError:
+        linux.bind("/sys", f"{root}/sys", read_only=True)
+
+
+def _make_folder(path: str) -> None:
+    if not os.path.isdir(path):
+        os.mkdir(path)
+
+
+def _hide(folders: Iterable[str]) -> None:
+    for folder in folders:
+        if os.path.isdir(folder) and os.listdir(folder):
+            linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755")
+
+
+def _attach(attachments: Iterable[_Attachment]) -> None:
+    for attachment in attachments:
+        is_folder = stat.S_ISDIR(os.fstat(attachment.descriptor).st_mode)
+        linux.attach_mount(attachment.descriptor, _make_target(attachment.target, is_folder=is_folder))
+
+
+def _attach_volume(mount: Mount, descriptor: int | None) -> None:
+    if descriptor is not None:
+        _attach([_Attachment(descriptor, mount.target)])
+        return
+    target = _make_target(mount.target, is_folder=True)
+    flags = linux.MS_NOSUID | linux.MS_NODEV | (linux.MS_RDONLY if mount.read_only else 0)
+    linux.mount("tmpfs", target, "tmpfs", flags, "mode=0777")
+
+
+def _make_target(path: str, *, is_folder: bool) -> str:
+    """Where to mount: `path` with its symbolic links followed, made if missing."""
+    target = os.path.realpath(path)
+    try:
+        os.makedirs(target if is_folder else os.path.dirname(target), exist_ok=True)
+        if not is_folder and not os.path.exists(target):
+            _write(target, "", 0o644)
+    except OSError as error:
+        raise OSError(error.errno, f"cannot make the mount point {path}: {error.strerror}") from error
+    return target
