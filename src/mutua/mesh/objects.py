@@ -39,16 +39,15 @@ class ObjectSet:
         """A new set with the changes applied in order. Without effective changes, this very set."""
         copies: dict[str, dict[Key, AnyObject]] = {}
         for kind, key, value in changes:
-            current = copies.get(kind.name) or self.of_kind(kind)
+            current = copies.get(kind.name, self.of_kind(kind))
             if current.get(key) is value:
                 continue
-            copy = (
-                copies.setdefault(kind.name, {}) if kind.name in copies else copies.setdefault(kind.name, dict(current))
-            )
+            if kind.name not in copies:
+                copies[kind.name] = dict(current)
             if value is None:
-                del copy[key]
+                del copies[kind.name][key]
             else:
-                copy[key] = value
+                copies[kind.name][key] = value
         return ObjectSet({**self._by_kind, **copies}) if copies else self
 
     def of_kind(self, kind: Kind) -> Mapping[Key, AnyObject]:
