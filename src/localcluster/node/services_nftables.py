@@ -61,7 +61,7 @@ Expressions = list[dict[str, Any]]
 
 
 class ServiceRules:
-    """Keeps the kernel's rules equal to what services and endpoints say. The node's network namespace is the caller's."""
+    """Keeps the kernel's rules equal to what services and endpoints say, in the caller's network namespace."""
 
     def __init__(self, own_addresses: Iterable[str]) -> None:
         self._own_addresses = tuple(own_addresses)
@@ -98,7 +98,7 @@ class ServiceRules:
         self._dirty.set()
 
     async def run(self) -> None:
-        """Write what changes, until cancelled. What the kernel refuses is logged and tried again with the next change."""
+        """Write what changes, until cancelled. What the kernel refuses is logged, and tried again next time."""
         while True:
             await self._dirty.wait()
             await asyncio.sleep(_SETTLE_SECONDS)
