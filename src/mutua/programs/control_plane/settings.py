@@ -23,13 +23,22 @@ class Settings(msgspec.Struct, frozen=True):
     revision: str = "default"
     cluster_id: str = "Kubernetes"
     log_level: str = "info"
-    upstream_mark: int = 0
     limits: Limits = Limits()
 
     @property
     def service_suffix(self) -> str:
         """What distinguishes the objects of a revision; "" for the default one."""
         return "" if self.revision == "default" else f"-{self.revision}"
+
+    @property
+    def mesh_config_map(self) -> str:
+        """Where the mesh config is kept."""
+        return f"istio{self.service_suffix}"
+
+    @property
+    def injector_config_map(self) -> str:
+        """Where the injector's values are kept."""
+        return f"istio-sidecar-injector{self.service_suffix}"
 
     @property
     def host(self) -> str:
@@ -51,21 +60,11 @@ def from_environment() -> Settings:
         revision=os.environ.get("REVISION") or "default",
         cluster_id=os.environ.get("CLUSTER_ID") or "Kubernetes",
         log_level=os.environ.get("LOG_LEVEL") or "info",
-        upstream_mark=_number("UPSTREAM_MARK", 0),
         limits=Limits(
             default_ttl=_duration("DEFAULT_WORKLOAD_CERT_TTL", Limits().default_ttl),
             max_ttl=_duration("MAX_WORKLOAD_CERT_TTL", Limits().max_ttl),
         ),
     )
-
-
-def _number(name: str, default: int) -> int:
-    text = os.environ.get(name, "")
-    if not text:
-        return default
-    if not text.isdigit():
-        raise InvalidInputError(f"{name}={text!r} is not a number")
-    return int(text)
 
 
 def _duration(name: str, default: timedelta) -> timedelta:

@@ -1,0 +1,97 @@
+"""Local clusters with the mesh in them: up, down, status."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from localcluster import lifecycle
+from localcluster.images import Image
+from localcluster.lifecycle import Cluster, ClusterError, ClusterStatus
+from mutua.errors import MutuaError
+from mutua.reports.table import render
+
+DEFAULT_NAME = "default"
+# Where one uid is all there is, Envoy's own sockets are told apart by a mark.
+SETTINGS = ("values.global.proxy.exemptBy=mark",)
+
+Name = Annotated[str, typer.Option("--name", help="Which local cluster.")]
+
+
+def up(
+    name: Name = DEFAULT_NAME,
+    set_: Annotated[list[str] | None, typer.Option("--set", "-s", help="Installation setting, path=value.")] = None,
+) -> None:
+    """Start a local cluster with the mesh in it; print how to use it. Does nothing if it is running already."""
+    from mutua.programs.cli import asynchronous
+    from mutua.programs.local_mesh import install_into
+
+    started = time.monotonic()
+    cluster = start(name)
+    asynchronous.run(install_into(cluster, set_ or (), say))
+    say(f"✔ Cluster {name} is ready ({time.monotonic() - started:.1f} s)")
+    print(f"export KUBECONFIG={cluster.kubeconfig}")
+
+
+def down(
+    name: Name = DEFAULT_NAME,
+    keep_state: Annotated[bool, typer.Option("--keep-state", help="Keep the objects for the next `up`.")] = False,
+) -> None:
+    """Stop a local cluster and remove everything of it."""
+    try:
+        there_was = lifecycle.down(name, keep_state=keep_state)
+    except ClusterError as error:
+        raise as_mutua_error(error) from error
+    say(f"✔ Cluster {name} is stopped" if there_was else f"No cluster {name} is running")
+
+
+def status(name: Annotated[str, typer.Option("--name", help="Only this local cluster.")] = "") -> None:
+    """Show the local clusters. Exits with 1 if the one asked for is not running."""
+    try:
+        found = [lifecycle.status(name)] if name else lifecycle.clusters()
+    except ClusterError as error:
+        raise as_mutua_error(error) from error
+    if not found:
+        say("No local cluster. Start one with: mutua up")
+        return
+    print(render(("NAME", "STATE", "PID", "API", "KUBECONFIG"), [_row(item) for item in found]), end="")
+    if name and found[0].state != "running":
+        raise typer.Exit(1)
+
+
+def start(name: str) -> Cluster:
+    """The running cluster of that name, which knows the mesh's images. Raises MutuaError."""
+    try:
+        return lifecycle.up(name, images=images(), progress=say)
+    except ClusterError as error:
+        raise as_mutua_error(error) from error
+
+
+def images() -> dict[str, Image]:
+    """The mesh's own images: this very installation, run by the Python that runs us."""
+    folder = Path(sys.executable).parent
+    environment = {"PATH": f"{folder}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    programs = {"mutua/pilot": "mutua.programs.control_plane.main", "mutua/proxyv2": "mutua.programs.agent"}
+    return {
+        image: Image((sys.executable, "-I", "-m", module), environment, entrypoint=True)
+        for image, module in programs.items()
+    }
+
+
+def as_mutua_error(error: ClusterError) -> MutuaError:
+    """The cluster's complaint, as ours."""
+    return MutuaError(str(error), error.hint)
+
+
+def say(line: str) -> None:
+    """Progress goes to stderr; stdout is for what a script reads."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _row(item: ClusterStatus) -> tuple[str, ...]:
+    cluster = item.cluster
+    if cluster is None:
+        return (item.name, item.state, "-", "-", "-")
+    return (item.name, item.state, str(cluster.pid), f"https://127.0.0.1:{cluster.api_port}", str(cluster.kubeconfig))

@@ -1,0 +1,212 @@
+"""The program `mutua-discovery`: puts the control plane's parts together, and runs them until told to stop."""
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Mapping
+from importlib.metadata import version as installed_version
+from typing import Any
+
+import grpc.aio
+
+from mutua.api import decode, kinds, validation
+from mutua.api.findings import Finding
+from mutua.ca.caller import TokenReviewStatus, token_review_status
+from mutua.errors import MutuaError, NotFoundError, RefusedError
+from mutua.mesh import build
+from mutua.mesh.objects import ObjectSet
+from mutua.mesh.proxy_view import ProxyView
+from mutua.mesh.snapshot import MeshSnapshot
+from mutua.mesh.view import Proxy, for_proxy
+from mutua.programs.control_plane import announcements, signing
+from mutua.programs.control_plane.configuration import ConfigurationFollower
+from mutua.programs.control_plane.serving import ServingCertificate
+from mutua.programs.control_plane.settings import (
+    ENROLMENT_PORT,
+    MONITORING_PORT,
+    READINESS_PORT,
+    WEBHOOK_PORT,
+    XDS_PORT,
+    Settings,
+    from_environment,
+)
+from mutua.servers import admin, http, webhooks
+from mutua.servers.ca import CertificateService
+from mutua.servers.xds import SERVER_OPTIONS, XdsServer
+from mutua.sources import kubernetes
+from mutua.sources.merge import Merge
+from mutua.spiffe import SpiffeId, TrustDomain
+from mutua.system import clock, logs
+from mutua.system.kube import KubeClient
+from mutua.system.logs import Log
+from mutua.xds.node import Node
+
+DRAIN_SECONDS = 1.0
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the pod's own network; who may call is decided by certificate or token
+
+_LOG = Log("controlplane")
+
+
+class ControlPlane:
+    """Holds the one variable of the mesh: the current snapshot."""
+
+    def __init__(self, settings: Settings, kube: KubeClient) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._version = installed_version("mutua")
+        self._snapshot: MeshSnapshot | None = None
+        self._objects: ObjectSet | None = None
+        self._rebuild = asyncio.Event()
+        self._configuration = ConfigurationFollower(kube, settings, self._version, self._rebuild.set)
+        self._xds = XdsServer(self._view)
+
+    async def run(self) -> None:
+        """Starts every part and keeps them until cancelled. Raises MutuaError if one cannot start."""
+        configuration = await self._configuration.load()
+        trust_domain = TrustDomain.parse(configuration.mesh.trust_domain)
+        authority = await signing.load_or_create(self._kube, self._settings.namespace, str(trust_domain), clock.now())
+        serving = ServingCertificate(authority, self._settings.dns_names, clock.now())
+        root = signing.root_certificates(authority)
+        announcer = announcements.RootAnnouncer(self._kube, root)
+
+        async def deliver(objects: ObjectSet, findings: tuple[Finding, ...]) -> None:
+            for finding in findings:
+                _LOG.warn(
+                    "object left out",
+                    kind=finding.kind,
+                    namespace=finding.namespace,
+                    name=finding.name,
+                    field=finding.field,
+                    problem=finding.message,
+                )
+            self._objects = objects
+            await self._publish()
+            announcer.namespaces(frozenset(name for _, name in objects.of_kind(kinds.NAMESPACE)))
+
+        merge = Merge(kinds.snapshot_inputs(), deliver)
+        certificates = CertificateService(
+            lambda: authority,
+            self._review_token,
+            trust_domain,
+            limits=self._settings.limits,
+            cluster_id=self._settings.cluster_id,
+        )
+        server = self._grpc_server(certificates, serving)
+        application = webhooks.application(lambda: self._configuration.current.injector, judge, Log("webhooks"))
+        status = admin.application(self._not_ready, self._version)
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(http.serving(application, ANY_ADDRESS, WEBHOOK_PORT, serving.webhooks))
+            await stack.enter_async_context(http.serving(status, ANY_ADDRESS, MONITORING_PORT))
+            await stack.enter_async_context(http.serving(status, ANY_ADDRESS, READINESS_PORT))
+            await server.start()
+            stack.push_async_callback(server.stop, DRAIN_SECONDS)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(kubernetes.follow(self._kube, kinds.snapshot_inputs(), merge, _report))
+                group.create_task(merge.run())
+                group.create_task(self._configuration.follow())
+                group.create_task(self._rebuild_when_configured())
+                group.create_task(serving.keep_fresh())
+                group.create_task(announcer.run())
+                group.create_task(announcements.announce_webhooks(self._kube, *self._webhook_names(), root))
+                _LOG.info("control plane started", version=self._version, trust_domain=trust_domain)
+
+    def _grpc_server(self, certificates: CertificateService, serving: ServingCertificate) -> grpc.aio.Server:
+        server = grpc.aio.server(options=SERVER_OPTIONS)
+        certificates.add_to(server)
+        self._xds.add_to(server)
+        server.add_secure_port(f"{ANY_ADDRESS}:{XDS_PORT}", serving.grpc.client_certificate_required())
+        server.add_secure_port(f"{ANY_ADDRESS}:{ENROLMENT_PORT}", serving.grpc.server_only())
+        return server
+
+    async def _publish(self) -> None:
+        """Objects or configuration changed: what they mean now, to every proxy for which it means something else."""
+        if self._objects is None:
+            return
+        configuration = self._configuration.current
+        self._snapshot = build.snapshot(
+            self._objects,
+            configuration.mesh,
+            self._snapshot,
+            cluster_domain=configuration.injector.cluster_domain,
+            upstream_mark=configuration.upstream_mark,
+        )
+        await self._xds.publish()
+
+    async def _rebuild_when_configured(self) -> None:
+        while True:
+            await self._rebuild.wait()
+            self._rebuild.clear()
+            await self._publish()
+
+    def _view(self, node: Node, identity: SpiffeId) -> ProxyView:
+        """What a proxy is told. Its certificate says who it is; its node id says only which of those pods.
+
+        Raises NotFoundError while the pod is not known here, RefusedError if it runs as another account.
+        """
+        workload = self._snapshot.workload(identity.namespace, node.pod) if self._snapshot else None
+        if self._snapshot is None or workload is None:
+            raise NotFoundError(f"no pod {identity.namespace}/{node.pod} is known")
+        if workload.service_account != identity.service_account:
+            raise RefusedError(
+                f"pod {identity.namespace}/{node.pod} runs as {workload.service_account}, the certificate is {identity}"
+            )
+        return for_proxy(self._snapshot, Proxy(workload.namespace, workload.name))
+
+    async def _review_token(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
+        return token_review_status(await self._kube.token_review(token, audiences))
+
+    def _not_ready(self) -> str:
+        return "" if self._snapshot is not None else "the cluster's objects have not been read yet"
+
+    def _webhook_names(self) -> tuple[str, str]:
+        namespace, suffix = self._settings.namespace, self._settings.service_suffix
+        elsewhere = "" if namespace == "istio-system" else f"-{namespace}"
+        return f"istio-sidecar-injector{suffix}{elsewhere}", f"istio-validator{suffix}-{namespace}"
+
+
+def judge(document: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """Everything that is wrong or doubtful about one object as its user wrote it."""
+    decoded = decode.any_from_mapping(document)
+    if decoded.value is None:
+        return decoded.findings
+    return (*decoded.findings, *validation.validate(decoded.value))
+
+
+def _report(trouble: str) -> None:
+    _LOG.warn("the cluster cannot be read", problem=trouble)
+
+
+async def _run() -> int:
+    settings = from_environment()
+    logs.configure(settings.log_level)
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    async with KubeClient.in_cluster() as kube:
+        running = asyncio.create_task(ControlPlane(settings, kube).run())
+        stopping = asyncio.create_task(stopped.wait())
+        await asyncio.wait((running, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not running.done():
+            _LOG.info("control plane stops")
+            running.cancel()
+        try:
+            await running
+        except asyncio.CancelledError:
+            return 0
+    return 0
+
+
+def main() -> None:
+    """Runs until SIGTERM. Exits with 1, and one line that says why, if a part cannot go on."""
+    try:
+        sys.exit(asyncio.run(_run()))
+    except* MutuaError as group:
+        for error in group.exceptions:
+            _LOG.error("control plane ends", error=str(error))
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
