@@ -87,7 +87,7 @@ def builtin(which: Callable[[str], str | None] = shutil.which) -> dict[str, Imag
     pause = Image(program("pause"))
     return {
         "nginx": web,
-        "httpd": Image(program("web", "--root", "/usr/local/apache2/htdocs", "--server", "Apache")),
+        "httpd": Image(program("web", "--root", "/usr/local/apache2/htdocs")),
         "curlimages/curl": curl,
         "alpine/curl": curl,
         "busybox": shell,
@@ -99,6 +99,7 @@ def builtin(which: Callable[[str], str | None] = shutil.which) -> dict[str, Imag
         "k8s.gcr.io/pause": pause,
         "echo": echo,
         "kennethreitz/httpbin": echo,
+        "ealen/echo-server": echo,
     }
 
 

@@ -98,7 +98,10 @@ def up(
 
 
 def down(name: str, *, keep_state: bool = False, root: Path | None = None) -> bool:
-    """Stop the cluster `name`; without `keep_state` its files go too. False if there was nothing. Raises ClusterError."""
+    """Stop the cluster `name`; without `keep_state` its files go too. False if there was nothing.
+
+    Raises ClusterError.
+    """
     paths = _paths(name, root)
     if not paths.directory.exists():
         return False

@@ -135,11 +135,11 @@ class ApiServer:
     async def run(self) -> None:
         """Start the server whenever it does not run. Raises NodeError if it never gets to work."""
         delay, failures = _FIRST_DELAY_SECONDS, 0
-        while not self._stopping:
+        while True:
             started = time.monotonic()
             self._child = self._start()
             status = await self._child.wait()
-            if self._stopping:
+            if self._stopped():
                 return
             if time.monotonic() - started > _STABLE_SECONDS:
                 delay = _FIRST_DELAY_SECONDS
@@ -161,6 +161,9 @@ class ApiServer:
                 await self._child.wait()
         except TimeoutError:
             self._child.kill(signal.SIGKILL)
+
+    def _stopped(self) -> bool:
+        return self._stopping
 
     @property
     def _log(self) -> Path:
