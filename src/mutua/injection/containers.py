@@ -161,6 +161,8 @@ def _environment(settings: SidecarSettings, pod: Mapping[str, Any], owner: Owner
         _value("ISTIO_META_MESH_ID", mesh.mesh_id or mesh.trust_domain),
         _value("TRUST_DOMAIN", mesh.trust_domain),
     ]
+    if mesh.exempt_by_mark:
+        environment.append(_value("MUTUA_UPSTREAM_MARK", str(mesh.upstream_mark)))
     if mesh.network:
         environment.append(_value("ISTIO_META_NETWORK", mesh.network))
     known = {variable["name"] for variable in environment}

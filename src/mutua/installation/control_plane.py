@@ -9,6 +9,7 @@ from mutua.installation.values import Installation
 READINESS_PORT = 8080
 CONFIG_MAP = "istio"
 INJECTOR_CONFIG_MAP = "istio-sidecar-injector"
+STATE_CONFIG_MAP = "istio-installed-state"
 _UID = 1337
 # (name, port of the service, port of the pod)
 _PORTS = (
@@ -27,9 +28,12 @@ def objects(installation: Installation) -> list[Object]:
     values = {
         "values": msgspec.json.format(msgspec.json.encode(installation.values, order="sorted"), indent=2).decode()
     }
+    # What was asked for, so that it can be verified and removed by whoever did not install it.
+    state = {"settings": msgspec.json.encode(installation.tree, order="sorted").decode(), "version": installation.tag}
     return [
         labelled(installation, "v1", "ConfigMap", CONFIG_MAP + suffix, namespace=namespace, data=mesh),
         labelled(installation, "v1", "ConfigMap", INJECTOR_CONFIG_MAP + suffix, namespace=namespace, data=values),
+        labelled(installation, "v1", "ConfigMap", STATE_CONFIG_MAP + suffix, namespace=namespace, data=state),
         _service(installation, CONTROL_PLANE + suffix),
         _deployment(installation, CONTROL_PLANE + suffix),
     ]

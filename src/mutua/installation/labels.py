@@ -7,7 +7,20 @@ from mutua.installation.values import Installation
 Object = dict[str, Any]
 
 CONTROL_PLANE = "istiod"
+MANAGED_BY = "mutua"
+MANAGED_BY_LABEL = "app.kubernetes.io/managed-by"
 COMPONENT_LABEL = "operator.istio.io/component"
+
+
+def common_labels(installation: Installation) -> dict[str, str]:
+    """By these all installed objects are found again."""
+    return {
+        "app": CONTROL_PLANE,
+        "istio.io/rev": installation.revision,
+        "app.kubernetes.io/part-of": "istio",
+        MANAGED_BY_LABEL: MANAGED_BY,
+        "app.kubernetes.io/version": installation.tag,
+    }
 
 
 def labelled(
@@ -24,11 +37,5 @@ def labelled(
     metadata: Object = {"name": name}
     if namespace:
         metadata["namespace"] = namespace
-    metadata["labels"] = {
-        "app": CONTROL_PLANE,
-        "istio.io/rev": installation.revision,
-        "app.kubernetes.io/part-of": "istio",
-        "app.kubernetes.io/managed-by": "mutua",
-        "app.kubernetes.io/version": installation.tag,
-    } | (labels or {})
+    metadata["labels"] = common_labels(installation) | (labels or {})
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata, **fields}

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
-from mutua.installation import access, control_plane, definitions, webhooks
-from mutua.installation.labels import COMPONENT_LABEL, Object, labelled
+from mutua.api import crd_schemas, kinds
+from mutua.installation import access, control_plane, webhooks
+from mutua.installation.labels import COMPONENT_LABEL, Object, common_labels, labelled
 from mutua.installation.values import Installation
 
 
@@ -19,7 +20,7 @@ def components(installation: Installation) -> tuple[Component, ...]:
     found: list[Component] = []
     if installation.base_enabled:
         namespace = labelled(installation, "v1", "Namespace", installation.namespace)
-        found.append(_component("Istio core", "Base", [namespace, *definitions.objects(installation)]))
+        found.append(_component("Istio core", "Base", [namespace, *_definitions(installation)]))
     if installation.pilot_enabled:
         parts = [
             *access.objects(installation),
@@ -29,6 +30,14 @@ def components(installation: Installation) -> tuple[Component, ...]:
         ]
         found.append(_component("Istiod", "Pilot", parts))
     return tuple(found)
+
+
+def _definitions(installation: Installation) -> list[Object]:
+    """What the API server must know of our kinds."""
+    definitions = [crd_schemas.custom_resource_definition(kind) for kind in kinds.ours()]
+    for definition in definitions:
+        definition["metadata"]["labels"] = common_labels(installation)
+    return definitions
 
 
 def _component(name: str, label: str, objects: list[Object]) -> Component:

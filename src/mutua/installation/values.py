@@ -163,6 +163,7 @@ class Installation(msgspec.Struct, frozen=True):
     inject_by_default_everywhere: bool
     mesh_config: Tree
     values: Tree
+    tree: Tree
 
     @property
     def name_suffix(self) -> str:
@@ -202,6 +203,7 @@ def installation(tree: Tree, version: str) -> Installation:
         inject_by_default_everywhere=read.boolean("values.sidecarInjectorWebhook.enableNamespacesByDefault"),
         mesh_config={"rootNamespace": namespace, "trustDomain": "cluster.local"} | read.mapping("meshConfig"),
         values=trees,
+        tree=tree,
     )
 
 

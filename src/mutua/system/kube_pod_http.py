@@ -1,4 +1,4 @@
-"""The admin interface of a pod's Envoy, reached through the API server; it listens on the pod's loopback only."""
+"""HTTP to a port of a pod, also one that listens on the pod's loopback only, reached through the API server."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -10,35 +10,35 @@ from mutua.system import kube_errors
 from mutua.system.kube import KubeClient
 from mutua.system.kube_streams import PortForward, port_forward
 
-ADMIN_PORT = 15000
+ENVOY_ADMIN_PORT = 15000
 _OK = 200
 
 
-class EnvoyAdmin:
-    """Reads from one Envoy. Every method raises KubeError."""
+class PodHttp:
+    """Reads from one port of one pod. Every method raises KubeError."""
 
-    def __init__(self, kube: KubeClient, namespace: str, pod: str, port: int = ADMIN_PORT) -> None:
+    def __init__(self, kube: KubeClient, namespace: str, pod: str, port: int = ENVOY_ADMIN_PORT) -> None:
         self._kube = kube
         self._namespace = namespace
         self._pod = pod
         self._port = port
 
     async def get(self, path: str) -> bytes:
-        """The body of one admin page, as in "/clusters?format=json"."""
+        """The body of one page, as in "/clusters?format=json"."""
         return await self._request("GET", path)
 
     async def get_json(self, path: str) -> Any:
-        """One admin page that is JSON."""
+        """One page that is JSON."""
         body = await self.get(path)
         try:
             return msgspec.json.decode(body)
         except msgspec.DecodeError as error:
             raise kube_errors.KubeError(
-                f"the Envoy of pod {self._namespace}/{self._pod} answered {path} with something that is not JSON"
+                f"port {self._port} of pod {self._namespace}/{self._pod} answers {path}, but not in JSON"
             ) from error
 
     async def _request(self, method: str, path: str) -> bytes:
-        what = f"read {path} from the Envoy of pod {self._namespace}/{self._pod}"
+        what = f"read {path} from port {self._port} of pod {self._namespace}/{self._pod}"
         async with (
             port_forward(self._kube, self._namespace, self._pod, self._port) as stream,
             httpcore2.AsyncConnectionPool(network_backend=_Backend(stream)) as http,

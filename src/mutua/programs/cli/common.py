@@ -1,0 +1,150 @@
+"""What commands share: the connection, waiting for async work, printing objects, finding the pod that was meant."""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+import typer
+
+from mutua.errors import InvalidInputError, NotFoundError
+from mutua.programs.cli.main import Options
+from mutua.system.kube import KubeClient, Object
+from mutua.system.kube_errors import KubeNotFoundError
+from mutua.system.kube_resources import DEPLOYMENTS, PODS, SERVICES, Resource
+
+T = TypeVar("T")
+
+PROXY_CONTAINER = "istio-proxy"
+_WORKLOADS = {
+    "deployment": DEPLOYMENTS,
+    "deployments": DEPLOYMENTS,
+    "deploy": DEPLOYMENTS,
+    "service": SERVICES,
+    "services": SERVICES,
+    "svc": SERVICES,
+    "statefulset": Resource("apps", "v1", "statefulsets"),
+    "sts": Resource("apps", "v1", "statefulsets"),
+    "daemonset": Resource("apps", "v1", "daemonsets"),
+    "ds": Resource("apps", "v1", "daemonsets"),
+    "replicaset": Resource("apps", "v1", "replicasets"),
+    "rs": Resource("apps", "v1", "replicasets"),
+}
+
+
+class OutputFormat(StrEnum):
+    """`-o`."""
+
+    SHORT = "short"
+    JSON = "json"
+    YAML = "yaml"
+
+
+class PodName(NamedTuple):
+    """Which pod."""
+
+    namespace: str
+    name: str
+
+
+def options(context: typer.Context) -> Options:
+    """What the user said before or after the command's name."""
+    found = context.find_root().obj
+    return found if isinstance(found, Options) else Options()
+
+
+def with_kube(context: typer.Context, work: Callable[[KubeClient, Options], Awaitable[T]]) -> T:
+    """Runs `work` with a connection to the cluster that the user chose. Raises MutuaError."""
+    chosen = options(context)
+
+    async def run() -> T:
+        async with KubeClient.connect(chosen.kubeconfig, chosen.context) as kube:
+            return await work(kube, chosen)
+
+    return asyncio.run(run())
+
+
+def print_object(value: Any, output: str, indent: int = 4) -> None:
+    """JSON or YAML to stdout."""
+    if output == OutputFormat.YAML:
+        import yaml
+
+        sys.stdout.write(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+    else:
+        sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=indent).decode() + "\n")
+
+
+def output_format(text: str) -> OutputFormat:
+    """Raises InvalidInputError for an unknown format."""
+    try:
+        return OutputFormat(text)
+    except ValueError:
+        formats = ", ".join(OutputFormat)
+        raise InvalidInputError(f'output format "{text}" not supported', f"choose one of {formats}") from None
+
+
+async def find_pod(kube: KubeClient, argument: str, chosen: Options) -> PodName:
+    """The pod that `[<type>/]<name>[.<namespace>]` means; of a workload or service, one that runs.
+
+    Raises NotFoundError, InvalidInputError.
+    """
+    kind, slash, name = argument.rpartition("/")
+    namespace = chosen.namespace or kube.namespace
+    head, dot, tail = name.rpartition(".")
+    if dot and head and not chosen.namespace:
+        name, namespace = head, tail
+    elif dot and head and tail == chosen.namespace:
+        name = head
+    if not slash or kind.casefold() in ("pod", "pods", "po"):
+        try:
+            await kube.get(PODS, name, namespace)
+        except KubeNotFoundError as error:
+            raise NotFoundError(
+                f'unable to retrieve Pod: pods "{name}" not found in namespace {namespace}',
+                f"`kubectl get pods -n {namespace}` lists them; another namespace is chosen with -n",
+            ) from error
+        return PodName(namespace, name)
+    resource = _WORKLOADS.get(kind.casefold())
+    if resource is None:
+        raise InvalidInputError(
+            f'"{argument}" does not refer to a pod', "for example deploy/web, svc/web or a pod's name"
+        )
+    workload = await kube.get(resource, name, namespace)
+    selector = (workload.get("spec") or {}).get("selector") or {}
+    labels = selector if resource == SERVICES else selector.get("matchLabels") or {}
+    if not labels:
+        raise NotFoundError(f"{argument} selects no pods", "name a pod instead")
+    pods = await kube.list(
+        PODS, namespace, label_selector=",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    )
+    ordered = sorted(pods, key=lambda pod: (not _is_running(pod), pod["metadata"]["name"]))
+    if not ordered:
+        raise NotFoundError(f"{argument} has no pods in namespace {namespace}", "is it scaled to zero?")
+    return PodName(namespace, str(ordered[0]["metadata"]["name"]))
+
+
+def proxy_image(pod: Object) -> str:
+    """The image of the pod's sidecar; "" if it has none."""
+    spec = pod.get("spec") or {}
+    for container in [*(spec.get("containers") or ()), *(spec.get("initContainers") or ())]:
+        if container.get("name") == PROXY_CONTAINER:
+            return str(container.get("image", ""))
+    return ""
+
+
+def image_tag(image: str) -> str:
+    """The tag of an image reference; "unknown" if it has none."""
+    name = image.partition("@")[0].rpartition("/")[2]
+    return name.partition(":")[2] or "unknown"
+
+
+def say(line: str) -> None:
+    """One line for the person at the terminal, not for a pipe."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _is_running(pod: Object) -> bool:
+    metadata, status = pod.get("metadata") or {}, pod.get("status") or {}
+    return status.get("phase") == "Running" and not metadata.get("deletionTimestamp")

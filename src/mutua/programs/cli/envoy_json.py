@@ -1,0 +1,55 @@
+"""Envoy's admin answers as canonical protobuf JSON, the form that istioctl prints and scripts rely on."""
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf import json_format
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+
+from mutua.errors import UnsupportedError
+from mutua.reports import envoy_dump
+
+_MODULES = {
+    "envoy.admin.v3": ("config_dump_pb2", "config_dump_shared_pb2", "clusters_pb2"),
+    "envoy.config.cluster.v3": ("cluster_pb2",),
+    "envoy.config.listener.v3": ("listener_pb2",),
+    "envoy.config.route.v3": ("route_pb2",),
+}
+
+
+def canonical(document: Mapping[str, Any], message_type: str) -> dict[str, Any]:
+    """One message, given with the field names that Envoy prints, with JSON's own. Raises UnsupportedError.
+
+    `message_type` is as "envoy.config.cluster.v3.Cluster". Every type that is packed in the document is loaded first.
+    """
+    package = message_type.rpartition(".")[0]
+    for name in _MODULES.get(package, ()):
+        importlib.import_module(f"{package}.{name}")
+    for packed in {found.rpartition(".")[0] for found in envoy_dump.types(document)}:
+        _load_package(packed)
+    plain = {key: value for key, value in document.items() if key != "@type"}
+    try:
+        message: Message = GetMessageClass(Default().FindMessageTypeByName(message_type))()
+        json_format.ParseDict(plain, message, ignore_unknown_fields=True)
+        converted: dict[str, Any] = json_format.MessageToDict(message)
+    except (json_format.Error, KeyError, TypeError) as error:
+        raise UnsupportedError(
+            f"the Envoy's {message_type} cannot be read: {error}",
+            "is its version newer than this program's? the table (-o short) still works",
+        ) from error
+    return converted
+
+
+def _load_package(package: str) -> None:
+    """Imports every message of a protobuf package; what we do not have is told apart when it is parsed."""
+    try:
+        module = importlib.import_module(package)
+    except ImportError:
+        return
+    for found in pkgutil.iter_modules(module.__path__):
+        if found.name.endswith("_pb2"):
+            importlib.import_module(f"{package}.{found.name}")

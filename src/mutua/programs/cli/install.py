@@ -1,0 +1,75 @@
+"""`mutua install`: the mesh into any cluster."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mutua.errors import InvalidInputError
+from mutua.installation import values
+from mutua.installation.values import Installation, Tree
+from mutua.programs.cli import common, installer
+from mutua.programs.cli.main import Options
+from mutua.programs.cli.version import client_version
+from mutua.sources import files
+from mutua.system.kube import KubeClient
+
+Files = Annotated[list[Path] | None, typer.Option("--filename", "-f", help="IstioOperator file; may be repeated.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", "-s", help="path=value; may be repeated.")]
+Revision = Annotated[str, typer.Option("--revision", "-r", help="Install beside others, under this revision's name.")]
+
+
+def install(
+    context: typer.Context,
+    filename: Files = None,
+    settings: Settings = None,
+    yes: Annotated[bool, typer.Option("--skip-confirmation", "-y", help="Do not ask.")] = False,
+    timeout: Annotated[str, typer.Option("--readiness-timeout", help="How long to wait, as in 300s or 5m.")] = "300s",
+    revision: Revision = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifests, change nothing.")] = False,
+    force: Annotated[bool, typer.Option("--force", hidden=True)] = False,
+    verify: Annotated[bool, typer.Option("--verify", hidden=True)] = False,
+) -> None:
+    """Install the mesh, or bring an installation to what is asked for."""
+    seconds = _seconds(timeout)
+    wanted = requested(filename or [], settings or [], revision, common.options(context))
+    if dry_run:
+        _print(wanted)
+        return
+    if not yes:
+        profile = wanted.tree["profile"]
+        question = f'This will install mutua {client_version()} profile "{profile}" into the cluster. Proceed?'
+        typer.confirm(question, abort=True, err=True)
+
+    async def work(kube: KubeClient, _options: Options) -> None:
+        await installer.install(kube, wanted, common.say, seconds)
+
+    common.with_kube(context, work)
+
+
+def requested(filenames: list[Path], settings: list[str], revision: str, options: Options) -> Installation:
+    """What the command line asks for. Raises InvalidInputError."""
+    operators: list[Tree] = [{"values": {"global": {"istioNamespace": options.istio_namespace}}}]
+    for path in filenames:
+        operators += [values.operator_spec(document, str(path)) for document in files.documents(path)]
+    if revision:
+        operators.append({"revision": revision})
+    return values.installation(values.resolve(operators, settings), client_version())
+
+
+def _print(wanted: Installation) -> None:
+    import sys
+
+    import yaml
+
+    from mutua.installation import manifests
+
+    objects = [item for component in manifests.components(wanted) for item in component.objects]
+    yaml.safe_dump_all(objects, sys.stdout, sort_keys=False, allow_unicode=True)
+
+
+def _seconds(text: str) -> float:
+    unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
+    if not unit or not text[:-1].isdigit():
+        raise InvalidInputError(f"--readiness-timeout {text!r} is not a duration", "for example 300s or 5m")
+    return float(text[:-1]) * unit

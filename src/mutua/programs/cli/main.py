@@ -1,0 +1,163 @@
+"""The command `mutua`: the table of commands, options that all share, and how an error speaks."""
+
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any, NamedTuple
+
+import typer
+from typer.core import TyperGroup
+
+from mutua.errors import MutuaError
+
+USAGE_EXIT_CODE = 64
+_CLICK_USAGE_CODE = 2
+_INTERRUPTED_EXIT_CODE = 130
+
+
+class Command(NamedTuple):
+    """One command: where it lives, and its line in the overview. `function` is a function or a typer.Typer."""
+
+    name: str
+    module: str
+    function: str
+    help: str
+    aliases: tuple[str, ...] = ()
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("version", "mutua.programs.cli.version", "version", "Versions of client, control plane and proxies."),
+    Command(
+        "install", "mutua.programs.cli.install", "install", "Install the mesh into a cluster.", ("apply", "upgrade")
+    ),
+    Command("uninstall", "mutua.programs.cli.uninstall", "uninstall", "Remove the mesh from a cluster."),
+    Command("verify-install", "mutua.programs.cli.verify_install", "verify_install", "Check what is installed."),
+    Command("proxy-config", "mutua.programs.cli.proxy_config", "app", "What a pod's Envoy is configured to.", ("pc",)),
+)
+
+
+class Options(NamedTuple):
+    """What every command may be told; "" = not given."""
+
+    kubeconfig: str = ""
+    context: str = ""
+    namespace: str = ""
+    istio_namespace: str = "istio-system"
+
+
+# The same options, as they are found anywhere on the command line.
+_SHARED = {
+    "-c": "--kubeconfig",
+    "--kubeconfig": "--kubeconfig",
+    "--context": "--context",
+    "-n": "--namespace",
+    "--namespace": "--namespace",
+    "-i": "--istioNamespace",
+    "--istioNamespace": "--istioNamespace",
+}
+
+
+class _CommandGroup(TyperGroup):
+    """Commands from the table, imported when called: a start must not cost what it does not use."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [command.name for command in COMMANDS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        for command in COMMANDS:
+            if cmd_name in (command.name, *command.aliases):
+                return _load(command)
+        return None
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(", ".join((entry.name, *entry.aliases)), entry.help) for entry in COMMANDS])
+
+
+def _load(command: Command) -> Any:
+    target = getattr(importlib.import_module(command.module), command.function)
+    if isinstance(target, typer.Typer):
+        return typer.main.get_command(target)
+    app = typer.Typer(add_completion=False, rich_markup_mode=None)
+    app.command(command.name, help=target.__doc__)(target)
+    return typer.main.get_command(app)
+
+
+def _root(
+    context: typer.Context,
+    kubeconfig: Annotated[str, typer.Option("--kubeconfig", "-c", help="Kubernetes configuration file.")] = "",
+    kube_context: Annotated[str, typer.Option("--context", help="Context of the kubeconfig to use.")] = "",
+    namespace: Annotated[str, typer.Option("--namespace", "-n", help="Namespace to work in.")] = "",
+    istio_namespace: Annotated[
+        str, typer.Option("--istioNamespace", "-i", help="Namespace of the control plane.")
+    ] = "istio-system",
+) -> None:
+    """Mutual TLS between pods: Istio's API, real Envoy. The options below may stand anywhere on the command line."""
+    context.obj = Options(kubeconfig, kube_context, namespace, istio_namespace)
+
+
+def build() -> Any:
+    """The command line's parser."""
+    app = typer.Typer(cls=_CommandGroup, add_completion=False, rich_markup_mode=None)
+    app.callback(cls=_CommandGroup)(_root)
+    return typer.main.get_command(app)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs a command and exits: 0 done, 1 failed, 64 called wrongly, or what the command itself says."""
+    words = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    sys.exit(run(words))
+
+
+def run(words: Sequence[str]) -> int:
+    """Runs a command; its exit code. Data goes to stdout, all else to stderr."""
+    try:
+        code = build().main(args=shared_first(words), prog_name="mutua", standalone_mode=False)
+    except MutuaError as error:
+        _complain(error.message, error.hint)
+        return 1
+    except typer.TyperException as error:
+        called_wrongly = error.exit_code == _CLICK_USAGE_CODE
+        _complain(error.format_message(), "`mutua COMMAND --help` shows what can be written" if called_wrongly else "")
+        return USAGE_EXIT_CODE if called_wrongly else error.exit_code
+    except typer.Abort:
+        _complain("cancelled", "")
+        return 1
+    except KeyboardInterrupt:
+        return _INTERRUPTED_EXIT_CODE
+    except BrokenPipeError:
+        # Whoever read us has enough; Python must not complain about it while it ends.
+        sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lives until the end
+        return 1
+    return code if isinstance(code, int) else 0
+
+
+def shared_first(words: Sequence[str]) -> list[str]:
+    """The command line with the options that all commands share moved before the command. `--` ends the search."""
+    shared: list[str] = []
+    rest: list[str] = []
+    remaining = iter(words)
+    for word in remaining:
+        if word == "--":
+            rest += [word, *remaining]
+            break
+        name, equals, value = word.partition("=")
+        if value in ("true", "false") and name.startswith("--") and name not in _SHARED:
+            # The other way to write a switch, as in --remote=false.
+            rest.append(name if value == "true" else f"--no-{name[2:]}")
+        elif name in _SHARED:
+            value = value if equals else next(remaining, "")
+            if not equals and not value:
+                # An option without its value: left in place, for the parser to complain about.
+                rest.append(word)
+            else:
+                shared += [_SHARED[name], value]
+        else:
+            rest.append(word)
+    return shared + rest
+
+
+def _complain(message: str, hint: str) -> None:
+    print(f"Error: {message}", file=sys.stderr)
+    if hint:
+        print(f"hint: {hint}", file=sys.stderr)

@@ -1,0 +1,258 @@
+"""`mutua proxy-config`: what a pod's live Envoy is configured to, as tables or as Envoy's own objects."""
+
+import datetime
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from mutua.errors import InvalidInputError
+from mutua.programs.cli import common
+from mutua.programs.cli.common import OutputFormat
+from mutua.programs.cli.main import Options
+from mutua.reports import bootstrap as bootstrap_report
+from mutua.reports import clusters as clusters_report
+from mutua.reports import endpoints as endpoints_report
+from mutua.reports import envoy_dump
+from mutua.reports import listeners as listeners_report
+from mutua.reports import routes as routes_report
+from mutua.reports import secrets as secrets_report
+from mutua.system.kube import KubeClient
+from mutua.system.kube_pod_http import ENVOY_ADMIN_PORT, PodHttp
+
+app = typer.Typer(
+    add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="What a pod's Envoy is configured to."
+)
+
+Pod = Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False)]
+Output = Annotated[str, typer.Option("--output", "-o", help="short, json or yaml.")]
+File = Annotated[str, typer.Option("--file", "-f", help="Read a saved config dump instead of a pod.")]
+AdminPort = Annotated[int, typer.Option("--proxy-admin-port", help="Port of Envoy's admin interface.")]
+Port = Annotated[int, typer.Option("--port", help="Only this port.")]
+Address = Annotated[str, typer.Option("--address", help="Only this address.")]
+Verbose = Annotated[bool, typer.Option("--verbose/--no-verbose", help="One line per chain or route, not per object.")]
+Fqdn = Annotated[str, typer.Option("--fqdn", help="Only hosts with this in their name.")]
+Direction = Annotated[str, typer.Option("--direction", help="Only inbound or outbound.")]
+Subset = Annotated[str, typer.Option("--subset", help="Only subsets with this in their name.")]
+
+_DUMP = "/config_dump"
+_CLUSTERS = "/clusters?format=json"
+_CLUSTER_TYPE = "envoy.config.cluster.v3.Cluster"
+_LISTENER_TYPE = "envoy.config.listener.v3.Listener"
+_ROUTE_TYPE = "envoy.config.route.v3.RouteConfiguration"
+_STATUS_TYPE = "envoy.admin.v3.ClusterStatus"
+
+Show = Callable[[Mapping[str, Any], OutputFormat], None]
+
+
+def secret(
+    context: typer.Context, pod: Pod = "", output: Output = "short", file: File = "", port: AdminPort = ENVOY_ADMIN_PORT
+) -> None:
+    """The certificates that the Envoy holds, without keys."""
+
+    def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
+        section = envoy_dump.secrets(dump)
+        if wanted is OutputFormat.SHORT:
+            sys.stdout.write(secrets_report.table(section, datetime.datetime.now(datetime.UTC)))
+        else:
+            common.print_object(_canonical(section, "envoy.admin.v3.SecretsConfigDump"), wanted)
+
+    _report(context, "secret", pod, output, file, port, _DUMP, show)
+
+
+def cluster(
+    context: typer.Context,
+    pod: Pod = "",
+    output: Output = "short",
+    file: File = "",
+    admin_port: AdminPort = ENVOY_ADMIN_PORT,
+    fqdn: Fqdn = "",
+    port: Port = 0,
+    direction: Direction = "",
+    subset: Subset = "",
+) -> None:
+    """The clusters: whom the Envoy can dial, and how."""
+    chosen = clusters_report.ClusterFilter(fqdn, port, direction, subset)
+
+    def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
+        found = [item for item in envoy_dump.clusters(dump) if chosen.accepts(item)]
+        if wanted is OutputFormat.SHORT:
+            sys.stdout.write(clusters_report.table(found))
+        else:
+            common.print_object([_canonical(item, _CLUSTER_TYPE) for item in found], wanted)
+
+    _report(context, "cluster", pod, output, file, admin_port, _DUMP, show)
+
+
+def listener(
+    context: typer.Context,
+    pod: Pod = "",
+    output: Output = "short",
+    file: File = "",
+    admin_port: AdminPort = ENVOY_ADMIN_PORT,
+    address: Address = "",
+    port: Port = 0,
+    kind: Annotated[str, typer.Option("--type", help="Only HTTP, TCP, HTTP+TCP or UNKNOWN.")] = "",
+    verbose: Verbose = True,
+) -> None:
+    """The listeners: what the Envoy accepts, and where it goes."""
+    chosen = listeners_report.ListenerFilter(address, port, kind)
+
+    def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
+        found = [item for item in envoy_dump.listeners(dump) if chosen.accepts(item)]
+        if wanted is OutputFormat.SHORT:
+            sys.stdout.write(listeners_report.table(found, verbose=verbose))
+        else:
+            common.print_object([_canonical(item, _LISTENER_TYPE) for item in found], wanted)
+
+    _report(context, "listener", pod, output, file, admin_port, _DUMP, show)
+
+
+def route(
+    context: typer.Context,
+    pod: Pod = "",
+    output: Output = "short",
+    file: File = "",
+    admin_port: AdminPort = ENVOY_ADMIN_PORT,
+    name: Annotated[str, typer.Option("--name", help="Only the route configuration of this name.")] = "",
+    verbose: Verbose = True,
+) -> None:
+    """The routes: which host and path leads to which cluster."""
+
+    def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
+        found = [item for item in envoy_dump.routes(dump) if not name or item.get("name") == name]
+        if wanted is OutputFormat.SHORT:
+            sys.stdout.write(routes_report.table(found, verbose=verbose))
+        else:
+            common.print_object([_canonical(item, _ROUTE_TYPE) for item in found], wanted)
+
+    _report(context, "route", pod, output, file, admin_port, _DUMP, show)
+
+
+def endpoint(
+    context: typer.Context,
+    pod: Pod = "",
+    output: Output = "short",
+    file: File = "",
+    admin_port: AdminPort = ENVOY_ADMIN_PORT,
+    address: Address = "",
+    port: Port = 0,
+    cluster: Annotated[str, typer.Option("--cluster", help="Only the cluster of this name.")] = "",
+    status: Annotated[str, typer.Option("--status", help="Only this health, as in healthy.")] = "",
+) -> None:
+    """The endpoints, as the Envoy itself sees them now."""
+    chosen = endpoints_report.EndpointFilter(address, port, cluster, status)
+
+    def show(statuses: Mapping[str, Any], wanted: OutputFormat) -> None:
+        found = endpoints_report.selected(statuses, chosen)
+        if wanted is OutputFormat.SHORT:
+            sys.stdout.write(endpoints_report.table(found))
+        else:
+            common.print_object([_canonical(item, _STATUS_TYPE) for item in found], wanted)
+
+    _report(context, "endpoint", pod, output, file, admin_port, _CLUSTERS, show)
+
+
+def bootstrap(
+    context: typer.Context, pod: Pod = "", output: Output = "json", file: File = "", port: AdminPort = ENVOY_ADMIN_PORT
+) -> None:
+    """What the Envoy was started with."""
+
+    def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
+        section = envoy_dump.bootstrap(dump)
+        if wanted is OutputFormat.SHORT:
+            sys.stdout.write(bootstrap_report.table(section))
+        else:
+            common.print_object(_canonical(section, "envoy.admin.v3.BootstrapConfigDump"), wanted)
+
+    _report(context, "bootstrap", pod, output, file, port, _DUMP, show)
+
+
+def everything(
+    context: typer.Context,
+    pod: Pod = "",
+    output: Output = "short",
+    file: File = "",
+    port: AdminPort = ENVOY_ADMIN_PORT,
+    verbose: Verbose = True,
+    with_headers: Annotated[bool, typer.Option("--with-headers", help="A headline before each table.")] = False,
+) -> None:
+    """All of the above, one table after the other; as JSON or YAML Envoy's whole config dump."""
+
+    def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
+        if wanted is not OutputFormat.SHORT:
+            common.print_object(_canonical(dump, "envoy.admin.v3.ConfigDump"), wanted)
+            return
+        now = datetime.datetime.now(datetime.UTC)
+        statuses = endpoints_report.of_dump(dump)
+        tables = (
+            ("BOOTSTRAP", bootstrap_report.table(envoy_dump.bootstrap(dump))),
+            ("CLUSTER", clusters_report.table(envoy_dump.clusters(dump), "cluster/")),
+            ("LISTENER", listeners_report.table(envoy_dump.listeners(dump), verbose=verbose, prefix="listener/")),
+            ("ROUTE", routes_report.table(envoy_dump.routes(dump), verbose=verbose, prefix="route/")),
+            ("SECRET", secrets_report.table(envoy_dump.secrets(dump), now, "secret/")),
+            ("ENDPOINTS", endpoints_report.assignments_table(statuses, "endpoint/")),
+        )
+        headline = "------ {} INFO ------\n\n" if with_headers else "{:.0}"
+        sys.stdout.write("\n".join(headline.format(name) + table for name, table in tables))
+
+    _report(context, "all", pod, output, file, port, _DUMP + "?include_eds", show)
+
+
+_COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
+    (secret, ("secret", "secrets", "s")),
+    (cluster, ("cluster", "clusters", "c")),
+    (listener, ("listener", "listeners", "l")),
+    (endpoint, ("endpoint", "endpoints", "ep")),
+    (route, ("route", "routes", "r")),
+    (bootstrap, ("bootstrap", "b")),
+    (everything, ("all", "a")),
+)
+for _function, (_name, *_aliases) in _COMMANDS:
+    app.command(_name)(_function)
+    for _alias in _aliases:
+        app.command(_alias, hidden=True)(_function)
+
+
+def _report(
+    context: typer.Context, command: str, pod: str, output: str, file: str, admin_port: int, page: str, show: Show
+) -> None:
+    """Reads the page from the pod, or the file, and shows it. Raises MutuaError."""
+    wanted = common.output_format(output)
+    if file:
+        show(_read_file(file), wanted)
+        return
+    if not pod:
+        raise InvalidInputError(
+            f"{command} requires pod name or --file parameter", f"for example `mutua proxy-config {command} deploy/web`"
+        )
+
+    async def read(kube: KubeClient, chosen: Options) -> Any:
+        found = await common.find_pod(kube, pod, chosen)
+        return await PodHttp(kube, found.namespace, found.name, admin_port).get_json(page)
+
+    show(common.with_kube(context, read), wanted)
+
+
+def _read_file(name: str) -> Any:
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        parsed = msgspec.json.decode(content)
+    except OSError as error:
+        raise InvalidInputError(f"{name} cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise InvalidInputError(
+            f"{name} is not JSON: {error}", "save it with `mutua proxy-config all -o json`"
+        ) from error
+    if not isinstance(parsed, dict):
+        raise InvalidInputError(f"{name} is not a config dump")
+    return parsed
+
+
+def _canonical(document: Mapping[str, Any], message_type: str) -> dict[str, Any]:
+    from mutua.programs.cli.envoy_json import canonical
+
+    return canonical(document, message_type)
