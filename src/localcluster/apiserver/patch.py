@@ -19,44 +19,6 @@ Strategy = Callable[[Path], ListStrategy]
 
 _MOST_OPERATIONS = 10000
 
-# The lists that Kubernetes merges by a key wherever they stand: field name -> key.
-_MERGE_KEYS: dict[str, str] = {
-    "containers": "name",
-    "initContainers": "name",
-    "ephemeralContainers": "name",
-    "env": "name",
-    "volumes": "name",
-    "volumeMounts": "mountPath",
-    "volumeDevices": "devicePath",
-    "imagePullSecrets": "name",
-    "secrets": "name",
-    "hostAliases": "ip",
-    "topologySpreadConstraints": "topologyKey",
-    "conditions": "type",
-    "ownerReferences": "uid",
-    "addresses": "type",
-    "podIPs": "ip",
-    "resourceClaims": "name",
-    "schedulingGates": "name",
-    "taints": "key",
-    "webhooks": "name",
-    "matchConditions": "name",
-}
-_PLAIN_MERGES = {("metadata", "finalizers"), ("spec", "finalizers"), ("spec", "podCIDRs")}
-
-
-def well_known_strategy(path: Path) -> ListStrategy:
-    """How Kubernetes merges the list at `path`, by the field's name; for kinds without a schema of ours."""
-    name = path[-1] if path else ""
-    parent = path[-2] if len(path) > 1 else ""
-    if name == "ports":
-        return ("merge", "containerPort") if parent.lower().endswith("containers") else ("merge", "port")
-    if path in _PLAIN_MERGES:
-        return ("merge", "")
-    if name in _MERGE_KEYS:
-        return ("merge", _MERGE_KEYS[name])
-    return ("replace", "")
-
 
 def json_patch(document: dict[str, Any], operations: Any) -> dict[str, Any]:
     """RFC 6902. BadRequestError if the patch can't be read, InvalidError (422) if it does not fit the document."""
@@ -93,7 +55,7 @@ def merge_patch(document: Any, patch: Any) -> Any:
     return merged
 
 
-def strategic_merge(document: dict[str, Any], patch: Any, strategy: Strategy = well_known_strategy) -> dict[str, Any]:
+def strategic_merge(document: dict[str, Any], patch: Any, strategy: Strategy) -> dict[str, Any]:
     """Strategic merge patch: as merge patch, but lists that `strategy` knows are merged element by element.
 
     Directives: `$patch: replace|delete|merge`, `$retainKeys`, `$setElementOrder/<list>`,
@@ -108,7 +70,7 @@ def _merge_object(document: dict[str, Any], patch: dict[str, Any], strategy: Str
     directive = patch.get("$patch")
     plain = {name: value for name, value in patch.items() if not name.startswith("$")}
     if directive == "replace":
-        return _without_directives(plain)
+        return {name: _without_directives(value) for name, value in plain.items() if value is not None}
     if directive == "delete":
         return {}
     if directive not in (None, "merge"):

@@ -1,0 +1,231 @@
+"""Calls mutating and validating webhooks (admission.k8s.io/v1) and applies what they answer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import ssl
+import uuid
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from localcluster.apiserver import patch
+from localcluster.apiserver.admission.endpoint import UnreachableError, targets, trust
+from localcluster.apiserver.admission.matching import Attributes, Webhook, matched_version
+from localcluster.apiserver.context import RequestContext
+from localcluster.apiserver.errors import ApiError, BadRequestError, ForbiddenError, InternalServerError
+from localcluster.apiserver.kinds import (
+    MUTATING_WEBHOOK_CONFIGURATION,
+    NAMESPACE,
+    VALIDATING_WEBHOOK_CONFIGURATION,
+    KindInfo,
+)
+from localcluster.apiserver.storage import Change, Store
+
+if TYPE_CHECKING:
+    import httpx2
+
+Object = dict[str, Any]
+_logger = logging.getLogger(__name__)
+_OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
+
+
+class WebhookFailureError(Exception):
+    """The webhook could not be asked, or its answer not be understood."""
+
+
+class Webhooks:
+    """The webhooks of all configurations, and the connections to them."""
+
+    def __init__(self, store: Store) -> None:
+        """Read configurations from the store, again after each change."""
+        self._store = store
+        self._known: dict[str, list[Webhook]] = {}
+        self._clients: dict[ssl.SSLContext, httpx2.AsyncClient] = {}
+        store.on_change(self._follow)
+
+    def _follow(self, change: Change) -> None:
+        self._known.pop(change.resource, None)
+
+    def _configured(self, kind: KindInfo) -> list[Webhook]:
+        known = self._known.get(kind.storage_key)
+        if known is None:
+            known = [
+                Webhook(name, webhook)
+                for (_, name), stored in self._store.entries(kind.storage_key)
+                for webhook in stored.object().get("webhooks") or ()
+            ]
+            self._known[kind.storage_key] = known
+        return known
+
+    def _namespace_labels(self, write: Attributes) -> Mapping[str, str]:
+        stored = self._store.get(NAMESPACE.storage_key, "", write.namespace) if write.namespace else None
+        return {} if stored is None else stored.object()["metadata"].get("labels") or {}
+
+    async def mutate(self, write: Attributes, context: RequestContext) -> Object | None:
+        """The object after all mutating webhooks, in the order of configuration names and of their entries.
+
+        Those with `reinvocationPolicy: IfNeeded` are asked a second time if the object changed after their turn.
+        ApiError if one denies the write, or fails and may not.
+        """
+        asked: dict[int, Object | None] = {}
+        for is_second_round in (False, True):
+            for at, webhook in enumerate(self._configured(MUTATING_WEBHOOK_CONFIGURATION)):
+                if is_second_round and (at not in asked or not webhook.reinvoked or asked[at] == write.object):
+                    continue
+                labels = self._namespace_labels(write)
+                version = matched_version(webhook, write, labels)
+                if version is None:
+                    continue
+                changed = await self._ask(webhook, write, version, context)
+                if changed is not None:
+                    write = replace(write, object=changed)
+                asked[at] = write.object
+        return write.object
+
+    async def validate(self, write: Attributes, context: RequestContext) -> None:
+        """Ask all validating webhooks at once. ApiError if one denies the write, or fails and may not."""
+        labels = self._namespace_labels(write)
+        concerned = [
+            (webhook, version)
+            for webhook in self._configured(VALIDATING_WEBHOOK_CONFIGURATION)
+            if (version := matched_version(webhook, write, labels)) is not None
+        ]
+        if concerned:
+            asked = (self._ask(webhook, write, version, context) for webhook, version in concerned)
+            for outcome in await asyncio.gather(*asked, return_exceptions=True):
+                if isinstance(outcome, BaseException):
+                    raise outcome
+
+    async def _ask(self, webhook: Webhook, write: Attributes, version: str, context: RequestContext) -> Object | None:
+        """The object as the webhook patched it, None if it left it alone."""
+        if context.dry_run and webhook.has_side_effects:
+            raise BadRequestError(
+                f"admission webhook {webhook.name!r} does not support dry run because it has side effects"
+            )
+        review = review_of(write, version, context)
+        try:
+            answer = await self._call(webhook, review)
+            return _outcome(webhook, write, answer, context)
+        except WebhookFailureError as failure:
+            if webhook.ignores_failure:
+                _logger.warning("failed calling webhook %r, going on without it: %s", webhook.name, failure)
+                return None
+            raise InternalServerError(
+                f'Internal error occurred: failed calling webhook "{webhook.name}": failed to call webhook: {failure}'
+            ) from failure
+
+    async def _call(self, webhook: Webhook, review: Object) -> Object:
+        import httpx2
+
+        config = webhook.spec.get("clientConfig") or {}
+        try:
+            client = self._client(trust(config.get("caBundle") or ""))
+            places = targets(self._store, config)
+        except UnreachableError as error:
+            raise WebhookFailureError(str(error)) from error
+        problem: Exception = WebhookFailureError("nothing answered")
+        try:
+            async with asyncio.timeout(webhook.timeout_seconds):
+                for place in places:
+                    try:
+                        response = await client.post(
+                            place.url,
+                            params={"timeout": f"{webhook.timeout_seconds}s"},
+                            json=review,
+                            headers={"Host": place.host},
+                            # Connects to the pod's address, but the certificate must be the service's.
+                            extensions={"sni_hostname": place.host},
+                        )
+                    except httpx2.TransportError as error:
+                        problem = error
+                        continue
+                    if response.status_code != 200:
+                        raise WebhookFailureError(f"{place.url} answered {response.status_code}: {response.text[:200]}")
+                    answer = response.json()
+                    if not isinstance(answer, dict):
+                        raise WebhookFailureError(f"{place.url} answered with something that is no AdmissionReview")
+                    return answer
+        except TimeoutError as error:
+            raise WebhookFailureError(
+                f"no answer within {webhook.timeout_seconds} s (context deadline exceeded)"
+            ) from error
+        except ValueError as error:
+            raise WebhookFailureError(f"the answer is not JSON: {error}") from error
+        raise WebhookFailureError(f"Post {places[0].url}: {problem!r}") from problem
+
+    def _client(self, context: ssl.SSLContext) -> httpx2.AsyncClient:
+        import httpx2
+
+        client = self._clients.get(context)
+        if client is None:
+            # No proxy from the environment: webhooks are in the cluster's own network.
+            client = httpx2.AsyncClient(verify=context, trust_env=False, timeout=None)
+            self._clients[context] = client
+        return client
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for client in self._clients.values():
+            await client.aclose()
+
+
+def review_of(write: Attributes, version: str, context: RequestContext) -> Object:
+    """The AdmissionReview request for a write, with its objects at `version`."""
+    kind = write.kind
+    seen = kind.at(version)
+
+    def shown(object: Object | None) -> Object | None:
+        return object if object is None else {**object, "apiVersion": seen.api_version, "kind": kind.kind}
+
+    request: Object = {
+        "uid": str(uuid.uuid4()),
+        "kind": {"group": kind.group, "version": version, "kind": kind.kind},
+        "resource": {"group": kind.group, "version": version, "resource": kind.plural},
+        "requestKind": {"group": kind.group, "version": kind.version, "kind": kind.kind},
+        "requestResource": {"group": kind.group, "version": kind.version, "resource": kind.plural},
+        "name": write.name,
+        "operation": write.operation,
+        "userInfo": context.user.as_json(),
+        "object": shown(write.object),
+        "oldObject": shown(write.old),
+        "dryRun": context.dry_run,
+        "options": {"apiVersion": "meta.k8s.io/v1", "kind": _OPTIONS[write.operation]},
+    }
+    if write.namespace:
+        request["namespace"] = write.namespace
+    if write.subresource:
+        request["subResource"] = request["requestSubResource"] = write.subresource
+    return {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+
+
+def _outcome(webhook: Webhook, write: Attributes, answer: Object, context: RequestContext) -> Object | None:
+    response = answer.get("response")
+    if not isinstance(response, dict) or not isinstance(response.get("allowed"), bool):
+        raise WebhookFailureError("the answer holds no response with `allowed`")
+    context.warnings.extend(str(warning) for warning in response.get("warnings") or ())
+    if not response["allowed"]:
+        raise _denial(webhook, response.get("status") or {})
+    encoded = response.get("patch")
+    if not encoded or write.object is None:
+        return None
+    import json
+
+    if response.get("patchType") != "JSONPatch":
+        raise WebhookFailureError(f"patchType {response.get('patchType')!r} is not JSONPatch")
+    try:
+        return patch.json_patch(write.object, json.loads(b64decode(encoded, validate=True)))
+    except (ValueError, ApiError) as error:
+        raise WebhookFailureError(f"its patch cannot be applied: {error}") from error
+
+
+def _denial(webhook: Webhook, status: Object) -> ApiError:
+    text = status.get("message") or status.get("reason")
+    prefix = f'admission webhook "{webhook.name}" denied the request'
+    error = ForbiddenError(f"{prefix}: {text}" if text else f"{prefix} without explanation")
+    code = status.get("code")
+    error.code = code if isinstance(code, int) and 400 <= code < 600 else ForbiddenError.code
+    error.reason = str(status.get("reason") or ForbiddenError.reason)
+    return error

@@ -1,0 +1,151 @@
+"""The API server as an ASGI application: who may come in, and which part answers."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from localcluster.apiserver.authn import Authenticator
+from localcluster.apiserver.errors import (
+    ApiError,
+    BadRequestError,
+    InternalServerError,
+    UnauthorizedError,
+)
+from localcluster.apiserver.http import discovery, negotiation, targets
+from localcluster.apiserver.http.streams import SUBRESOURCES as STREAMS
+from localcluster.apiserver.http.streams import Streams
+from localcluster.apiserver.http.subresources import ACTIONS, REVIEWS, Actions
+from localcluster.apiserver.http.verbs import Verbs
+from localcluster.apiserver.resources import Resources
+
+_logger = logging.getLogger(__name__)
+_HEALTH = re.compile(r"/(healthz|livez|readyz)(/ping)?")
+_AGGREGATED = "APIGroupDiscoveryList"
+
+
+class Application:
+    """Answers HTTP requests and WebSocket upgrades."""
+
+    def __init__(self, resources: Resources, authenticator: Authenticator, streams: Streams) -> None:
+        """Serve `resources` to whom `authenticator` knows; pods' streams go through `streams`."""
+        self._resources = resources
+        self._authenticator = authenticator
+        self._streams = streams
+        self._verbs = Verbs(resources)
+        self._actions = Actions(resources, authenticator)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI's entry."""
+        if scope["type"] == "websocket":
+            await self._websocket(WebSocket(scope, receive, send))
+            return
+        request = Request(scope, receive)
+        response = await self._guarded(request)
+        await response(scope, receive, send)
+
+    async def _guarded(self, request: Request) -> Response:
+        try:
+            return await self._respond(request)
+        except ApiError as error:
+            return negotiation.failure(error)
+        except Exception:
+            _logger.exception("%s %s failed", request.method, request.url.path)
+            return negotiation.failure(
+                InternalServerError("Internal error occurred: this is a bug; the API server's log has the details")
+            )
+
+    async def _respond(self, request: Request) -> Response:
+        path = request.scope["path"]
+        if _HEALTH.fullmatch(path):
+            return PlainTextResponse("ok")
+        if path == "/version":
+            return negotiation.answer(discovery.VERSION)
+        user = await self._authenticator.authenticate(request.headers.get("authorization"))
+        if user is None:
+            raise UnauthorizedError
+        document = self._document(request, path)
+        if document is not None:
+            return document
+        target = targets.parse(path, self._resources.kinds)
+        if target.subresource in STREAMS:
+            raise BadRequestError(
+                f"{target.subresource} needs a WebSocket upgrade with subprotocol v4.channel.k8s.io or "
+                "v5.channel.k8s.io; SPDY is not supported (kubectl 1.31 and newer use WebSocket)"
+            )
+        if target.subresource == "log":
+            return await self._streams.logs(request, target)
+        if target.subresource in ACTIONS or target.kind.plural in REVIEWS:
+            return await self._actions.answer(request, target, user)
+        return await self._verbs.answer(request, target, user)
+
+    def _document(self, request: Request, path: str) -> Response | None:
+        """Discovery and OpenAPI; None if the path is neither."""
+        kinds = self._resources.kinds
+        steps = path.strip("/").split("/")
+        shown: dict[str, Any] | None
+        match steps:
+            case ["api"] | ["apis"]:
+                wanted = negotiation.wanted(request, views=("", _AGGREGATED))
+                if wanted.view and wanted.version in ("v2", "v2beta1"):
+                    shown = discovery.aggregated(kinds, core=steps == ["api"], version=wanted.version)
+                    media_type = f"{negotiation.JSON};g=apidiscovery.k8s.io;v={wanted.version};as={_AGGREGATED}"
+                    return Response(negotiation.encode(shown), media_type=media_type)
+                shown = discovery.api_versions() if steps == ["api"] else discovery.group_list(kinds)
+            case ["api", version]:
+                shown = discovery.resource_list(kinds, "", version)
+            case ["apis", group]:
+                shown = discovery.group(kinds, group)
+            case ["apis", group, version]:
+                shown = discovery.resource_list(kinds, group, version)
+            case ["openapi", "v2"]:
+                from localcluster.apiserver import openapi
+
+                negotiation.wanted(request, views=("",))
+                shown = openapi.v2_document(kinds)
+            case ["openapi", "v3"]:
+                from localcluster.apiserver import openapi
+
+                shown = openapi.v3_index(kinds)
+            case ["openapi", "v3", *group_version]:
+                from localcluster.apiserver import openapi
+
+                negotiation.wanted(request, views=("",))
+                shown = openapi.v3_document("/".join(group_version), kinds)
+            case [""]:
+                shown = {
+                    "paths": [
+                        "/api",
+                        "/apis",
+                        "/healthz",
+                        "/livez",
+                        "/openapi/v2",
+                        "/openapi/v3",
+                        "/readyz",
+                        "/version",
+                    ]
+                }
+            case _:
+                return None
+        if shown is None:
+            raise targets.unknown_path()
+        return negotiation.answer(shown)
+
+    async def _websocket(self, websocket: WebSocket) -> None:
+        try:
+            user = await self._authenticator.authenticate(websocket.headers.get("authorization"))
+            if user is None:
+                raise UnauthorizedError
+            target = targets.parse(websocket.scope["path"], self._resources.kinds)
+            if target.subresource not in STREAMS:
+                raise BadRequestError("only pods' exec, attach and portforward are spoken over WebSocket")
+        except ApiError as error:
+            await websocket.send_denial_response(negotiation.failure(error))
+            return
+        await self._streams.connect(websocket, target)

@@ -1,0 +1,150 @@
+"""Formats: what a body is written in, what the client wants to read, and how answers are sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from localcluster.apiserver.errors import (
+    ApiError,
+    BadRequestError,
+    NotAcceptableError,
+    TooLargeError,
+    UnsupportedMediaTypeError,
+)
+
+JSON = "application/json"
+YAML = "application/yaml"
+LARGEST_BODY = 3 * 1024 * 1024
+PATCH_TYPES = {
+    "application/json-patch+json": "json",
+    "application/merge-patch+json": "merge",
+    "application/strategic-merge-patch+json": "strategic",
+    "application/apply-patch+yaml": "apply",
+}
+_YAML_TYPES = (YAML, "text/yaml", "application/x-yaml", "application/apply-patch+yaml")
+_VIEWS = ("", "Table", "PartialObjectMetadata", "PartialObjectMetadataList", "APIGroupDiscoveryList")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the client reads: a media type, and the view of the object that it prefers ("" for the object itself)."""
+
+    media_type: str = JSON
+    view: str = ""
+    version: str = ""
+
+
+def wanted(request: Request, *, views: tuple[str, ...] = _VIEWS) -> Wanted:
+    """The first of the `Accept` header's types that we can write. NotAcceptableError if there is none."""
+    header = ",".join(request.headers.getlist("accept")) or "*/*"
+    for entry in header.split(","):
+        media_type, *parameters = (part.strip() for part in entry.split(";"))
+        options = dict(part.partition("=")[::2] for part in parameters)
+        view = options.get("as", "")
+        if view not in views:
+            continue
+        if media_type in ("*/*", "application/*", JSON):
+            return Wanted(JSON, view, options.get("v", ""))
+        if media_type in (YAML, "text/yaml") and not view:
+            return Wanted(YAML)
+    raise NotAcceptableError(
+        f"only the following media types are accepted: {JSON}, {YAML}; the request accepts only {header}"
+    )
+
+
+async def body_of(request: Request) -> bytes:
+    """The raw body. TooLargeError over 3 MiB."""
+    too_large = TooLargeError(f"Request entity too large: limit is {LARGEST_BODY}")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > LARGEST_BODY:
+        raise too_large
+    chunks, size = [], 0
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > LARGEST_BODY:
+                raise too_large
+            chunks.append(chunk)
+    except ClientDisconnect as error:
+        raise BadRequestError("the client went away before its body was complete") from error
+    return b"".join(chunks)
+
+
+def media_type_of(request: Request) -> str:
+    """The body's type without parameters, JSON if none is declared."""
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return declared if declared and declared != "*/*" else JSON
+
+
+async def document_of(request: Request) -> Any:
+    """The decoded body, None if it is empty. BadRequestError if it can't be read, 415 for other formats (protobuf)."""
+    media_type = media_type_of(request)
+    if media_type not in (JSON, *_YAML_TYPES, *PATCH_TYPES):
+        raise UnsupportedMediaTypeError(
+            f"the body of the request was in an unknown format ({media_type}) - accepted media types include: "
+            f"{JSON}, {YAML}"
+        )
+    raw = await body_of(request)
+    if not raw.strip():
+        return None
+    try:
+        return msgspec.json.decode(raw) if media_type not in _YAML_TYPES else decode_yaml(raw)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise BadRequestError(f"the body of the request cannot be read as {media_type}: {error}") from error
+
+
+def decode_yaml(raw: bytes) -> Any:
+    """One YAML document with JSON's types only: dates stay text. ValueError if it can't be read."""
+    import yaml
+
+    class Loader(yaml.CSafeLoader):
+        """YAML without timestamps."""
+
+    Loader.yaml_implicit_resolvers = {
+        letter: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+        for letter, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+    try:
+        return msgspec.to_builtins(yaml.load(raw, Loader))  # noqa: S506 - a subclass of the safe loader
+    except (yaml.YAMLError, msgspec.ValidationError, TypeError) as error:
+        raise ValueError(str(error)) from error
+
+
+def encode(document: Any, media_type: str = JSON) -> bytes:
+    """The document as JSON, or as YAML."""
+    if media_type == YAML:
+        import yaml
+
+        text: bytes = yaml.dump(document, Dumper=yaml.CSafeDumper, sort_keys=False, encoding="utf-8")
+        return text
+    return msgspec.json.encode(document)
+
+
+def answer(document: Any, *, code: int = 200, media_type: str = JSON, warnings: list[str] | None = None) -> Response:
+    """A response; each warning becomes a Warning header (RFC 7234, section 5.5), which kubectl prints."""
+    response = Response(encode(document, media_type), status_code=code, media_type=media_type)
+    add_warnings(response, warnings or [])
+    return response
+
+
+def add_warnings(response: Response, warnings: list[str]) -> None:
+    """Put warnings into the headers, each once."""
+    for warning in dict.fromkeys(warnings):
+        text = warning.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ")
+        # Header values are Latin-1 on the wire; Go and Python both read UTF-8 there.
+        response.raw_headers.append((b"warning", f'299 - "{text}"'.encode()))
+
+
+def failure(error: ApiError) -> Response:
+    """The Status of a refusal as a response."""
+    response = answer(error.status(), code=error.code)
+    if error.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(error.retry_after_seconds)
+    if error.code == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response

@@ -1,0 +1,107 @@
+"""Puts the API server together and runs it on sockets that are already bound."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import uvicorn
+
+from localcluster.apiserver import bootstrap
+from localcluster.apiserver.authn import Authenticator
+from localcluster.apiserver.errors import NotFoundError
+from localcluster.apiserver.http.application import Application
+from localcluster.apiserver.http.streams import Streams
+from localcluster.apiserver.kinds import KindInfo, Kinds
+from localcluster.apiserver.resources import Resources
+from localcluster.apiserver.settings import Settings
+from localcluster.apiserver.storage import Store
+from localcluster.apiserver.tokens import TokenAuthority
+
+_logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_SECONDS = 0.5
+_LONGEST_PAUSE_SECONDS = 30.0
+# Open watches never end by themselves; they may not hold up a shutdown.
+_SHUTDOWN_SECONDS = 1
+
+
+async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    """Serve the API on `sockets` until SIGTERM or SIGINT. StorageError if the database can't be opened."""
+    store = Store(settings.paths.database)
+    resources = Resources(store, Kinds(), settings)
+    try:
+        await bootstrap.populate(resources, settings)
+        application = Application(
+            resources, _authenticator(resources, settings), Streams(resources, settings.paths.node_socket)
+        )
+        background = [
+            asyncio.create_task(supervise("controllers", lambda: _controllers(resources, settings))),
+            asyncio.create_task(supervise("definitions", lambda: resources.definitions.run(resources))),
+        ]
+        # What was loaded lives as long as the process; the collector need not look at it again.
+        gc.freeze()
+        try:
+            await uvicorn.Server(_configuration(application, settings)).serve(sockets=list(sockets))
+        finally:
+            for task in background:
+                task.cancel()
+            await asyncio.gather(*background, return_exceptions=True)
+    finally:
+        await resources.close()
+        await store.close()
+
+
+def _authenticator(resources: Resources, settings: Settings) -> Authenticator:
+    async def look_up(kind: KindInfo, namespace: str, name: str) -> dict[str, Any] | None:
+        try:
+            return await resources.get(kind, namespace, name)
+        except NotFoundError:
+            return None
+
+    pki = settings.pki
+    return Authenticator(pki.admin_token, pki.node_token, TokenAuthority(pki.service_account_key, look_up))
+
+
+async def _controllers(resources: Resources, settings: Settings) -> None:
+    from localcluster import controllers
+
+    await controllers.run(resources, settings)
+
+
+async def supervise(name: str, start: Callable[[], Awaitable[None]]) -> None:
+    """Run `start` for ever: when it fails it is logged and begun again, after a pause that doubles up to 30 s."""
+    pause = _FIRST_PAUSE_SECONDS
+    loop = asyncio.get_running_loop()
+    while True:
+        began = loop.time()
+        try:
+            await start()
+            _logger.error("%s ended; beginning again in %.1f s", name, pause)
+        except Exception:
+            _logger.exception("%s failed; beginning again in %.1f s", name, pause)
+        if loop.time() - began > _LONGEST_PAUSE_SECONDS:
+            pause = _FIRST_PAUSE_SECONDS
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+
+
+def _configuration(application: Application, settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
+        application,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        http="h11",
+        ws="websockets-sansio",
+        ws_per_message_deflate=False,
+        server_header=False,
+        ssl_certfile=str(settings.pki.certificate_file),
+        ssl_keyfile=str(settings.pki.key_file),
+        timeout_keep_alive=90,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
+    )
