@@ -1,21 +1,18 @@
 """Local clusters with the mesh in them: up, down, status."""
 
+import asyncio
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from localcluster import lifecycle
-from localcluster.images import Image
-from localcluster.lifecycle import Cluster, ClusterError, ClusterStatus
+from localcluster.lifecycle import ClusterError, ClusterStatus
 from mutua.errors import MutuaError
 from mutua.reports.table import render
 
 DEFAULT_NAME = "default"
-# Where one uid is all there is, Envoy's own sockets are told apart by a mark.
-SETTINGS = ("values.global.proxy.exemptBy=mark",)
 
 Name = Annotated[str, typer.Option("--name", help="Which local cluster.")]
 
@@ -25,12 +22,14 @@ def up(
     set_: Annotated[list[str] | None, typer.Option("--set", "-s", help="Installation setting, path=value.")] = None,
 ) -> None:
     """Start a local cluster with the mesh in it; print how to use it. Does nothing if it is running already."""
-    from mutua.programs.cli import asynchronous
-    from mutua.programs.local_mesh import install_into
+    from mutua.programs import local_mesh
 
     started = time.monotonic()
-    cluster = start(name)
-    asynchronous.run(install_into(cluster, set_ or (), say))
+    try:
+        cluster = local_mesh.start(name, say)
+    except ClusterError as error:
+        raise as_mutua_error(error) from error
+    asyncio.run(local_mesh.install_into(cluster, set_ or (), say))
     say(f"✔ Cluster {name} is ready ({time.monotonic() - started:.1f} s)")
     print(f"export KUBECONFIG={cluster.kubeconfig}")
 
@@ -59,25 +58,6 @@ def status(name: Annotated[str, typer.Option("--name", help="Only this local clu
     print(render(("NAME", "STATE", "PID", "API", "KUBECONFIG"), [_row(item) for item in found]), end="")
     if name and found[0].state != "running":
         raise typer.Exit(1)
-
-
-def start(name: str) -> Cluster:
-    """The running cluster of that name, which knows the mesh's images. Raises MutuaError."""
-    try:
-        return lifecycle.up(name, images=images(), progress=say)
-    except ClusterError as error:
-        raise as_mutua_error(error) from error
-
-
-def images() -> dict[str, Image]:
-    """The mesh's own images: this very installation, run by the Python that runs us."""
-    folder = Path(sys.executable).parent
-    environment = {"PATH": f"{folder}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
-    programs = {"mutua/pilot": "mutua.programs.control_plane.main", "mutua/proxyv2": "mutua.programs.agent"}
-    return {
-        image: Image((sys.executable, "-I", "-m", module), environment, entrypoint=True)
-        for image, module in programs.items()
-    }
 
 
 def as_mutua_error(error: ClusterError) -> MutuaError:

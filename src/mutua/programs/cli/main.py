@@ -26,6 +26,10 @@ class Command(NamedTuple):
 
 
 COMMANDS: tuple[Command, ...] = (
+    Command("up", "mutua.programs.cli.local", "up", "Start a local cluster with the mesh in it."),
+    Command("down", "mutua.programs.cli.local", "down", "Stop a local cluster."),
+    Command("status", "mutua.programs.cli.local", "status", "Show the local clusters."),
+    Command("demo", "mutua.programs.cli.demo", "demo", "Start everything and prove what it claims."),
     Command("version", "mutua.programs.cli.version", "version", "Versions of client, control plane and proxies."),
     Command(
         "install", "mutua.programs.cli.install", "install", "Install the mesh into a cluster.", ("apply", "upgrade")

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from mutua.api import kinds
 from mutua.errors import MutuaError
 from mutua.programs.demo.narrator import Narrator
 from mutua.system.kube import KubeClient
-from mutua.system.kube_apply import resource_of
-from mutua.system.kube_resources import PODS
+from mutua.system.kube_resources import DEPLOYMENTS, PODS, Resource
 from mutua.system.kube_streams import execute
 
 NAMESPACE = "secure-apps"
@@ -115,3 +115,13 @@ def manifest(name: str) -> list[dict[str, Any]]:
     """The documents of one of the demonstration's manifests."""
     text = (resources.files("mutua.programs.demo") / "manifests" / f"{name}.yaml").read_text()
     return [document for document in yaml.load_all(text, Loader=yaml.CSafeLoader) if document]
+
+
+def resource_of(document: dict[str, Any]) -> Resource:
+    """The collection to which a document of a manifest belongs."""
+    if document["kind"] == "Deployment":
+        return DEPLOYMENTS
+    kind = kinds.by_api_version(document["apiVersion"], document["kind"])
+    if kind is None:
+        raise MutuaError(f"no kind {document['kind']} in {document['apiVersion']}")
+    return Resource(kind.group, document["apiVersion"].rpartition("/")[2], kind.plural)

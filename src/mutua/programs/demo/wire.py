@@ -5,9 +5,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
-from localcluster.lifecycle import Cluster
-
 from localcluster import capture
+from localcluster.lifecycle import Cluster
 
 # RFC 8446, section 5.1: content type (20 to 23), then the legacy version 3.1 or 3.3.
 _RECORD_TYPES = range(20, 24)

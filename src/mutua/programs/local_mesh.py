@@ -1,0 +1,40 @@
+"""A local cluster with the mesh in it: the two packages meet here and in the commands that call this."""
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from localcluster import lifecycle
+from localcluster.images import Image
+from localcluster.lifecycle import Cluster
+from mutua.installation import values
+from mutua.programs.cli import installer
+from mutua.programs.cli.version import client_version
+from mutua.system.kube import KubeClient
+
+# Where one uid is all there is, Envoy's own sockets are told apart by a mark.
+SETTINGS = ("values.global.proxy.exemptBy=mark",)
+
+
+def start(name: str, say: Callable[[str], None]) -> Cluster:
+    """The running cluster of that name, which knows the mesh's images. Raises ClusterError."""
+    return lifecycle.up(name, images=images(), progress=say)
+
+
+async def install_into(cluster: Cluster, settings: Iterable[str], say: Callable[[str], None]) -> None:
+    """Installs the mesh by the same manifests as anywhere, and waits until it is ready. Raises MutuaError."""
+    wanted = values.installation(values.resolve((), (*SETTINGS, *settings)), client_version())
+    async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
+        await installer.install(kube, wanted, say)
+
+
+def images() -> dict[str, Image]:
+    """The mesh's own images: this very installation, run by the Python that runs us."""
+    folder = Path(sys.executable).parent
+    environment = {"PATH": f"{folder}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    programs = {"mutua/pilot": "mutua.programs.control_plane.main", "mutua/proxyv2": "mutua.programs.agent"}
+    return {
+        image: Image((sys.executable, "-I", "-m", module), environment, entrypoint=True)
+        for image, module in programs.items()
+    }
+
