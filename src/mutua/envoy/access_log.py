@@ -1,0 +1,115 @@
+"""Access logs: Istio's text or JSON, and at the end what explains a refusal by TLS or policy."""
+
+from typing import Any, Final
+
+from envoy.config.accesslog.v3 import accesslog_pb2
+from envoy.config.core.v3 import base_pb2, substitution_format_string_pb2
+from envoy.extensions.access_loggers.file.v3 import file_pb2
+from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2
+from google.protobuf import struct_pb2
+
+from mutua.envoy.pack import packed
+from mutua.mesh.proxy_view import MeshView
+
+_FACTS: Final = {
+    "peer": "%DOWNSTREAM_PEER_URI_SAN%",
+    "tls": "%DOWNSTREAM_TLS_VERSION%",
+    "cipher": "%DOWNSTREAM_TLS_CIPHER%",
+    "group": "%DOWNSTREAM_TLS_GROUP%",
+    "serial": "%DOWNSTREAM_PEER_SERIAL%",
+    "tls_failure": "%DOWNSTREAM_TRANSPORT_FAILURE_REASON%",
+    "chain": "%FILTER_CHAIN_NAME%",
+}
+"""Who was on the other end, over what, and why a handshake failed."""
+
+_FIELDS: Final = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "connection_termination_details": "%CONNECTION_TERMINATION_DETAILS%",
+    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration": "%DURATION%",
+    "upstream_service_time": "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+    "x_forwarded_for": "%REQ(X-FORWARDED-FOR)%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER_RAW%",
+    "upstream_local_address": "%UPSTREAM_LOCAL_ADDRESS%",
+    "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "route_name": "%ROUTE_NAME%",
+}
+"""The keys of Istio's JSON log."""
+
+_QUOTED: Final = ("upstream_transport_failure_reason", "x_forwarded_for", "user_agent", "request_id", "authority")
+
+
+def _text() -> str:
+    words = ["[{start_time}]", '"{method} {path} {protocol}"']
+    for key in list(_FIELDS)[4:]:
+        words.append(f'"{{{key}}}"' if key in (*_QUOTED, "upstream_host") else f"{{{key}}}")
+    facts = [f'{key}="{value}"' if key == "tls_failure" else f"{key}={value}" for key, value in _FACTS.items()]
+    return " ".join(words).format(**_FIELDS) + " " + " ".join(facts) + "\n"
+
+
+TEXT: Final = _text()
+
+
+def of_requests(mesh: MeshView) -> list[Any]:
+    """The log of requests and connections; empty if the mesh logs nothing."""
+    logger = _logger(mesh)
+    return [logger] if logger else []
+
+
+def of_refused_connections(mesh: MeshView) -> list[Any]:
+    """A listener's own log: connections that matched no filter chain or failed their TLS handshake.
+
+    Nothing else sees these, because no request and no proxied byte ever came of them.
+    """
+    logger = _logger(mesh)
+    if not logger:
+        return []
+    refused = cel_pb2.ExpressionFilter(expression=REFUSED_CONNECTION)
+    logger.filter.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
+    logger.filter.extension_filter.typed_config.CopyFrom(packed(refused))
+    return [logger]
+
+
+REFUSED_CONNECTION: Final = (
+    "response.code_details == 'filter_chain_not_found' || connection.transport_failure_reason != ''"
+)
+
+
+def _logger(mesh: MeshView) -> Any | None:
+    if not mesh.access_log_file:
+        return None
+    log_format = _format(mesh)
+    # The standard streams are Envoy's own descriptors: opening /dev/stdout by path fails where it is a socket.
+    match mesh.access_log_file:
+        case "/dev/stdout":
+            name, config = "envoy.access_loggers.stdout", stream_pb2.StdoutAccessLog(log_format=log_format)
+        case "/dev/stderr":
+            name, config = "envoy.access_loggers.stderr", stream_pb2.StderrAccessLog(log_format=log_format)
+        case path:
+            name, config = "envoy.access_loggers.file", file_pb2.FileAccessLog(path=path, log_format=log_format)
+    return accesslog_pb2.AccessLog(name=name, typed_config=packed(config))
+
+
+def _format(mesh: MeshView) -> Any:
+    if mesh.access_log_encoding == "JSON":
+        fields = struct_pb2.Struct()
+        fields.update({**_FIELDS, **{f"downstream_{key}": value for key, value in _FACTS.items()}})
+        return substitution_format_string_pb2.SubstitutionFormatString(json_format=fields)
+    return substitution_format_string_pb2.SubstitutionFormatString(
+        text_format_source=base_pb2.DataSource(inline_string=TEXT)
+    )

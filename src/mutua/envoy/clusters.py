@@ -1,0 +1,194 @@
+"""Clusters: how each service port, the application itself and everything unknown is dialled."""
+
+from typing import Any, Final
+
+from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2, socket_option_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import wrappers_pb2
+
+from mutua.envoy import endpoints, names, tls
+from mutua.envoy.pack import duration, packed, struct
+from mutua.envoy.resource_set import CLUSTER, Resource, resource
+from mutua.mesh.proxy_view import (
+    ClientTlsMode,
+    InboundPort,
+    MeshView,
+    OutboundPort,
+    OutboundService,
+    Protocol,
+    Trust,
+)
+
+CONNECT_TIMEOUT_SECONDS: Final = 10.0
+NO_LIMIT: Final = 2**32 - 1
+INBOUND_SOURCE_ADDRESS: Final = "127.0.0.6"
+"""Marks connections from the sidecar to its own application: capture lets them pass."""
+
+SOL_SOCKET: Final = 1
+SO_MARK: Final = 36
+HTTP_PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def outbound(mesh: MeshView, trust: Trust, service: OutboundService, port: OutboundPort) -> Resource:
+    """The cluster of one service port as clients dial it."""
+    name = names.outbound_cluster(port.number, service.host)
+    cluster = _cluster(mesh, name)
+    config = {"services": [{"name": service.name, "namespace": service.namespace, "host": service.host}]}
+    if port.destination_rule:
+        rule = port.destination_rule
+        config["config"] = names.destination_rule_path(rule.namespace, rule.name)  # type: ignore[assignment]
+    cluster.metadata.filter_metadata["istio"].CopyFrom(struct(config))
+
+    alpn = _client_alpn(port.protocol)
+    if port.tls.mode in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL):
+        alpn = ("h2",) if port.protocol in (Protocol.HTTP2, Protocol.GRPC) else ()
+    if port.tls.mode is not ClientTlsMode.DISABLE:
+        transport = tls.client(
+            mesh, trust, port.tls, names.server_name(port.number, service.host), port.identities, alpn
+        )
+        if transport is None:
+            return _refusing(cluster)
+        if port.tls.mode is ClientTlsMode.AUTO:
+            cluster.transport_socket_matches.extend(_by_endpoint(transport))
+        else:
+            cluster.transport_socket.CopyFrom(transport)
+
+    cluster.type = cluster_pb2.Cluster.EDS
+    cluster.eds_cluster_config.service_name = name
+    cluster.eds_cluster_config.eds_config.ads.SetInParent()
+    cluster.eds_cluster_config.eds_config.resource_api_version = config_source_pb2.V3
+    cluster.lb_policy = cluster_pb2.Cluster.LEAST_REQUEST
+    if not service.addresses:
+        cluster.lb_subset_config.CopyFrom(_by_address())
+    options = _http_options(port.protocol)
+    if port.tls.mode in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL) and not port.tls.insecure_skip_verify:
+        # A server outside the mesh answers under the name that was asked for, or not at all.
+        options.upstream_http_protocol_options.auto_sni = not port.tls.sni
+        options.upstream_http_protocol_options.auto_san_validation = not port.tls.subject_alt_names
+    cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].CopyFrom(packed(options))
+    return resource(name, CLUSTER, cluster)
+
+
+def inbound(mesh: MeshView, port: InboundPort) -> Resource:
+    """The application behind one port, at the very address that the caller dialled."""
+    name = names.inbound_cluster(port.number)
+    cluster = _original_destination(_from_sidecar(_cluster(mesh, name)))
+    cluster.metadata.filter_metadata["istio"].CopyFrom(struct({"services": [{"host": port.host}]}))
+    cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].CopyFrom(packed(_http_options(port.protocol)))
+    return resource(name, CLUSTER, cluster)
+
+
+def inbound_passthrough(mesh: MeshView) -> Resource:
+    """The application behind any port that no service names."""
+    name = names.INBOUND_PASSTHROUGH_CLUSTER
+    cluster = _original_destination(_from_sidecar(_cluster(mesh, name)))
+    cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].CopyFrom(packed(_http_options(Protocol.AUTO)))
+    return resource(name, CLUSTER, cluster)
+
+
+def passthrough(mesh: MeshView) -> Resource:
+    """Any destination that the mesh does not know, as the application dialled it."""
+    cluster = _original_destination(_cluster(mesh, names.PASSTHROUGH_CLUSTER))
+    cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].CopyFrom(packed(_http_options(Protocol.AUTO)))
+    return resource(names.PASSTHROUGH_CLUSTER, CLUSTER, cluster)
+
+
+def blackhole(mesh: MeshView) -> Resource:
+    """Nowhere."""
+    return _refusing(_cluster(mesh, names.BLACKHOLE_CLUSTER))
+
+
+def _cluster(mesh: MeshView, name: str) -> Any:
+    cluster = cluster_pb2.Cluster(
+        name=name,
+        connect_timeout=duration(CONNECT_TIMEOUT_SECONDS),
+        circuit_breakers=circuit_breaker_pb2.CircuitBreakers(
+            thresholds=[
+                # Envoy's own limit of 1,024 would be an outage that nobody configured.
+                circuit_breaker_pb2.CircuitBreakers.Thresholds(
+                    max_connections=wrappers_pb2.UInt32Value(value=NO_LIMIT),
+                    max_pending_requests=wrappers_pb2.UInt32Value(value=NO_LIMIT),
+                    max_requests=wrappers_pb2.UInt32Value(value=NO_LIMIT),
+                    max_retries=wrappers_pb2.UInt32Value(value=NO_LIMIT),
+                    track_remaining=True,
+                )
+            ]
+        ),
+    )
+    if mesh.upstream_mark:
+        cluster.upstream_bind_config.socket_options.append(_mark(mesh.upstream_mark))
+    return cluster
+
+
+def _mark(mark: int) -> Any:
+    return socket_option_pb2.SocketOption(
+        description="not to be captured again",
+        level=SOL_SOCKET,
+        name=SO_MARK,
+        int_value=mark,
+        state=socket_option_pb2.SocketOption.STATE_PREBIND,
+    )
+
+
+def _from_sidecar(cluster: Any) -> Any:
+    cluster.upstream_bind_config.source_address.CopyFrom(
+        address_pb2.SocketAddress(address=INBOUND_SOURCE_ADDRESS, port_value=0)
+    )
+    return cluster
+
+
+def _original_destination(cluster: Any) -> Any:
+    cluster.type = cluster_pb2.Cluster.ORIGINAL_DST
+    cluster.lb_policy = cluster_pb2.Cluster.CLUSTER_PROVIDED
+    return cluster
+
+
+def _refusing(cluster: Any) -> Resource:
+    """The cluster without an endpoint: requests get 503, connections are closed."""
+    cluster.type = cluster_pb2.Cluster.STATIC
+    cluster.load_assignment.CopyFrom(endpoint_pb2.ClusterLoadAssignment(cluster_name=cluster.name))
+    return resource(cluster.name, CLUSTER, cluster)
+
+
+def _client_alpn(protocol: Protocol) -> tuple[str, ...]:
+    match protocol:
+        case Protocol.HTTP:
+            return tls.HTTP1_CLIENT_ALPN
+        case Protocol.HTTP2 | Protocol.GRPC:
+            return tls.HTTP2_CLIENT_ALPN
+        case Protocol.TCP | Protocol.TLS | Protocol.AUTO:
+            return tls.ISTIO_TCP_ALPN
+
+
+def _by_endpoint(transport: base_pb2.TransportSocket) -> list[Any]:
+    mutual = struct({endpoints.TLS_MODE_KEY: endpoints.TLS_MODE_ISTIO})
+    return [
+        cluster_pb2.Cluster.TransportSocketMatch(name="tlsMode-istio", match=mutual, transport_socket=transport),
+        cluster_pb2.Cluster.TransportSocketMatch(name="tlsMode-disabled", match={}, transport_socket=tls.raw()),
+    ]
+
+
+def _by_address() -> Any:
+    subsets = cluster_pb2.Cluster.LbSubsetConfig
+    selector = subsets.LbSubsetSelector(
+        keys=[endpoints.ADDRESS_KEY],
+        single_host_per_subset=True,
+        # A client that named one pod must not reach another one instead.
+        fallback_policy=subsets.LbSubsetSelector.NO_FALLBACK,
+    )
+    return subsets(fallback_policy=subsets.ANY_ENDPOINT, subset_selectors=[selector])
+
+
+def _http_options(protocol: Protocol) -> Any:
+    options = http_protocol_options_pb2.HttpProtocolOptions()
+    match protocol:
+        case Protocol.HTTP:
+            options.explicit_http_config.http_protocol_options.SetInParent()
+        case Protocol.HTTP2 | Protocol.GRPC:
+            options.explicit_http_config.http2_protocol_options.CopyFrom(protocol_pb2.Http2ProtocolOptions())
+        case Protocol.TCP | Protocol.TLS | Protocol.AUTO:
+            options.use_downstream_protocol_config.http_protocol_options.SetInParent()
+            options.use_downstream_protocol_config.http2_protocol_options.SetInParent()
+    return options

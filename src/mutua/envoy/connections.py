@@ -1,0 +1,117 @@
+"""The two ways in which a filter chain ends: requests are routed, or bytes are carried."""
+
+from typing import Any, Final
+
+from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
+from envoy.config.core.v3 import config_source_pb2, extension_pb2, protocol_pb2
+from envoy.config.listener.v3 import listener_components_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
+from google.protobuf import wrappers_pb2
+
+from mutua.envoy import access_log, names
+from mutua.envoy.pack import duration, packed
+from mutua.mesh.proxy_view import MeshView
+
+SERVER_NAME: Final = "istio-envoy"
+REQUEST_HEADERS_TIMEOUT_SECONDS: Final = 60.0
+"""A peer that sends its headers slower than this is holding a connection, not making a request."""
+
+FORGEABLE_HEADERS: Final = (
+    "x-envoy-decorator-operation",
+    "x-envoy-downstream-service-cluster",
+    "x-envoy-downstream-service-node",
+    "x-envoy-original-host",
+    "x-envoy-original-path",
+)
+"""Envoy believes these from anyone while `use_remote_address` is off; no peer of a sidecar has a right to them."""
+
+_Manager: Final = http_connection_manager_pb2.HttpConnectionManager
+
+
+def inbound_requests(mesh: MeshView, stat_prefix: str, route_configuration: Any, filters: list[Any]) -> Any:
+    """HTTP from callers to the application. The caller's name comes from its certificate and from nowhere else."""
+    manager = _manager(mesh, stat_prefix, filters)
+    manager.route_config.CopyFrom(route_configuration)
+    manager.server_name = SERVER_NAME
+    manager.forward_client_cert_details = _Manager.SANITIZE_SET
+    manager.set_current_client_cert_details.CopyFrom(
+        _Manager.SetCurrentClientCertDetails(subject=wrappers_pb2.BoolValue(value=True), uri=True, dns=True)
+    )
+    removals = [mutation_rules_pb2.HeaderMutation(remove=name) for name in FORGEABLE_HEADERS]
+    manager.early_header_mutation_extensions.append(
+        extension_pb2.TypedExtensionConfig(
+            name="envoy.http.early_header_mutation.header_mutation",
+            typed_config=packed(header_mutation_pb2.HeaderMutation(mutations=removals)),
+        )
+    )
+    return _filter(manager)
+
+
+def outbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: list[Any]) -> Any:
+    """HTTP from the application. `routes`: the name of a route resource, or a route configuration."""
+    manager = _manager(mesh, stat_prefix, filters)
+    if isinstance(routes, str):
+        manager.rds.route_config_name = routes
+        manager.rds.config_source.ads.SetInParent()
+        manager.rds.config_source.resource_api_version = config_source_pb2.V3
+        manager.rds.config_source.initial_fetch_timeout.CopyFrom(duration(0))
+    else:
+        manager.route_config.CopyFrom(routes)
+    manager.server_header_transformation = _Manager.PASS_THROUGH
+    return _filter(manager)
+
+
+def bytes_to(mesh: MeshView, cluster: str, stat_prefix: str = "", only_endpoint: Any = None) -> Any:
+    """Bytes, unread, to a cluster, or to one endpoint of it."""
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=stat_prefix or cluster, cluster=cluster, access_log=access_log.of_requests(mesh)
+    )
+    if only_endpoint is not None:
+        proxy.metadata_match.CopyFrom(only_endpoint)
+    return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
+
+
+def blackhole(mesh: MeshView) -> Any:
+    """Bytes to nowhere: the connection is closed."""
+    return bytes_to(mesh, names.BLACKHOLE_CLUSTER)
+
+
+def _manager(mesh: MeshView, stat_prefix: str, filters: list[Any]) -> Any:
+    manager = _Manager(
+        stat_prefix=stat_prefix,
+        codec_type=_Manager.AUTO,
+        http_filters=filters,
+        access_log=access_log.of_requests(mesh),
+        use_remote_address=wrappers_pb2.BoolValue(value=False),
+        # No address is internal: a peer's x-envoy-* headers set no timeout, retry or statistics here.
+        internal_address_config=_Manager.InternalAddressConfig(unix_sockets=False),
+        generate_request_id=wrappers_pb2.BoolValue(value=True),
+        proxy_100_continue=True,
+        upgrade_configs=[_Manager.UpgradeConfig(upgrade_type="websocket")],
+        # Streams may be silent for as long as they like, as watches are; their headers may not be.
+        stream_idle_timeout=duration(0),
+        request_headers_timeout=duration(REQUEST_HEADERS_TIMEOUT_SECONDS),
+        common_http_protocol_options=protocol_pb2.HttpProtocolOptions(
+            headers_with_underscores_action=protocol_pb2.HttpProtocolOptions.ALLOW
+        ),
+    )
+    _normalize(manager, mesh.path_normalization)
+    return manager
+
+
+def _normalize(manager: Any, mode: str) -> None:
+    """How a path is rewritten before policies and the application see it. Source: MeshConfig.pathNormalization."""
+    if mode == "NONE":
+        return
+    manager.normalize_path.value = True
+    manager.merge_slashes = mode in ("MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
+    if mode == "DECODE_AND_MERGE_SLASHES":
+        manager.path_with_escaped_slashes_action = _Manager.UNESCAPE_AND_FORWARD
+
+
+def _filter(manager: Any) -> Any:
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=packed(manager)
+    )

@@ -1,0 +1,56 @@
+"""Endpoints: where the connections of one cluster go, and which of them take mutual TLS."""
+
+from typing import Any, Final
+
+from envoy.config.core.v3 import address_pb2, base_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from google.protobuf import wrappers_pb2
+
+from mutua.envoy import names
+from mutua.envoy.memo import remembered
+from mutua.envoy.pack import struct
+from mutua.envoy.resource_set import ENDPOINT, Resource, resource
+from mutua.mesh.proxy_view import Endpoint, LoadAssignment
+
+TRANSPORT_SOCKET_MATCH: Final = "envoy.transport_socket_match"
+LOAD_BALANCER: Final = "envoy.lb"
+TLS_MODE_KEY: Final = "tlsMode"
+TLS_MODE_ISTIO: Final = "istio"
+ADDRESS_KEY: Final = "address"
+"""The subset key by which a client that chose one pod of a headless service gets that pod."""
+
+
+@remembered(limit=65536)
+def load_assignment(assignment: LoadAssignment, addressable: bool) -> Resource:
+    """The endpoints of one cluster. `addressable`: clients may also choose one of them by its address."""
+    name = names.outbound_cluster(assignment.port, assignment.host)
+    message = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
+    if assignment.endpoints:
+        message.endpoints.append(
+            endpoint_components_pb2.LocalityLbEndpoints(
+                locality=base_pb2.Locality(),
+                load_balancing_weight=wrappers_pb2.UInt32Value(value=len(assignment.endpoints)),
+                lb_endpoints=[_endpoint(each, addressable) for each in assignment.endpoints],
+            )
+        )
+    return resource(name, ENDPOINT, message)
+
+
+def socket_address(address: str, port: int) -> address_pb2.Address:
+    """An address as Envoy writes it."""
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=address, port_value=port))
+
+
+def _endpoint(endpoint: Endpoint, addressable: bool) -> Any:
+    made = endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(address=socket_address(endpoint.address, endpoint.port)),
+        load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
+    )
+    metadata = made.metadata.filter_metadata
+    metadata["istio"].CopyFrom(struct({"workload": f"{endpoint.workload};{endpoint.namespace};;;"}))
+    if endpoint.mtls:
+        # Here, and not on the cluster: a server's change of mode then touches endpoints only and drops no connection.
+        metadata[TRANSPORT_SOCKET_MATCH].CopyFrom(struct({TLS_MODE_KEY: TLS_MODE_ISTIO}))
+    if addressable:
+        metadata[LOAD_BALANCER].CopyFrom(struct({ADDRESS_KEY: endpoint.address}))
+    return made

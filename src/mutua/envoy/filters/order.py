@@ -1,0 +1,30 @@
+"""Which filters a connection and a request pass, in order: the one list to look at and to extend."""
+
+from typing import Any
+
+from mutua.envoy.filters import alpn, network_rbac, rbac, router
+from mutua.mesh.proxy_view import AuthorizationAction, InboundView
+
+ACTIONS = (
+    AuthorizationAction.CUSTOM,
+    AuthorizationAction.AUDIT,
+    AuthorizationAction.DENY,
+    AuthorizationAction.ALLOW,
+)
+"""The order in which policies are asked. Source: Istio AuthorizationPolicy, "evaluation order"."""
+
+
+def inbound_http(view: InboundView) -> list[Any]:
+    """What each request to the application passes."""
+    policies = [made for action in ACTIONS if (made := rbac.http_filter(view.policies, action, view.trust))]
+    return [*policies, router.http_filter()]
+
+
+def inbound_tcp(view: InboundView) -> list[Any]:
+    """What each connection to the application passes before its bytes are carried."""
+    return [made for action in ACTIONS if (made := network_rbac.network_filter(view.policies, action, view.trust))]
+
+
+def outbound_http(*, sniffed: bool = False) -> list[Any]:
+    """What each request of the application passes. `sniffed`: its destination may as well get plain bytes."""
+    return [alpn.http_filter(), router.http_filter()] if sniffed else [router.http_filter()]

@@ -1,0 +1,160 @@
+"""What the workload accepts: the virtualInbound listener, its filter chains by port and mode, and their clusters."""
+
+from collections.abc import Iterator
+from enum import Enum
+from typing import Any, Final
+
+import msgspec
+from envoy.config.core.v3 import base_pb2
+from envoy.config.listener.v3 import listener_pb2
+
+from mutua.envoy import access_log, clusters, connections, listeners, names, routes, tls
+from mutua.envoy.endpoints import socket_address
+from mutua.envoy.filters import order
+from mutua.envoy.memo import remembered
+from mutua.envoy.pack import duration
+from mutua.envoy.resource_set import CLUSTER, LISTENER, Fragment, Resource, resource, section
+from mutua.mesh.proxy_view import InboundView, MeshView, MtlsMode, Protocol
+
+HANDSHAKE_TIMEOUT_SECONDS: Final = 15.0
+
+
+class Reading(Enum):
+    """How a port's bytes are read."""
+
+    HTTP = "http"
+    TCP = "tcp"
+    AUTO = "auto"
+
+
+class Way(msgspec.Struct, frozen=True):
+    """One kind of connection that a port takes: how it is recognised, and whether it is read as requests."""
+
+    transport: str
+    application_protocols: tuple[str, ...] = ()
+    http: bool = False
+    mutual_tls: bool = False
+
+
+_MUTUAL_HTTP: Final = Way(listeners.TLS, tls.ISTIO_HTTP_ALPN, http=True, mutual_tls=True)
+_MUTUAL_TCP: Final = Way(listeners.TLS, tls.ISTIO_TCP_ALPN, mutual_tls=True)
+_ANY_ISTIO_ALPN: Final = ("istio", "istio-peer-exchange", *tls.ISTIO_HTTP_ALPN)
+_SNIFFED_HTTP: Final = Way(listeners.PLAINTEXT, listeners.SNIFFED_HTTP, http=True)
+_PLAINTEXT_TCP: Final = Way(listeners.PLAINTEXT)
+_FOREIGN_TLS: Final = Way(listeners.TLS)
+"""TLS that is not the mesh's: the application's own, carried unread."""
+
+WAYS: Final[dict[tuple[MtlsMode, Reading], tuple[Way, ...]]] = {
+    (MtlsMode.STRICT, Reading.HTTP): (Way(listeners.TLS, http=True, mutual_tls=True),),
+    (MtlsMode.STRICT, Reading.TCP): (Way(listeners.TLS, mutual_tls=True),),
+    (MtlsMode.STRICT, Reading.AUTO): (_MUTUAL_HTTP, Way(listeners.TLS, mutual_tls=True)),
+    (MtlsMode.PERMISSIVE, Reading.HTTP): (
+        Way(listeners.TLS, _ANY_ISTIO_ALPN, http=True, mutual_tls=True),
+        Way(listeners.PLAINTEXT, http=True),
+    ),
+    (MtlsMode.PERMISSIVE, Reading.TCP): (
+        Way(listeners.TLS, _ANY_ISTIO_ALPN, mutual_tls=True),
+        _PLAINTEXT_TCP,
+        _FOREIGN_TLS,
+    ),
+    (MtlsMode.PERMISSIVE, Reading.AUTO): (_MUTUAL_HTTP, _SNIFFED_HTTP, _MUTUAL_TCP, _PLAINTEXT_TCP, _FOREIGN_TLS),
+    (MtlsMode.DISABLE, Reading.HTTP): (Way(listeners.PLAINTEXT, http=True),),
+    (MtlsMode.DISABLE, Reading.TCP): (_PLAINTEXT_TCP,),
+    (MtlsMode.DISABLE, Reading.AUTO): (_SNIFFED_HTTP, _PLAINTEXT_TCP),
+}
+"""The whole of PeerAuthentication: which connections a port takes in each mode. All others are closed."""
+
+
+def reading(protocol: Protocol) -> Reading:
+    """How a port of this protocol is read."""
+    if protocol.is_http:
+        return Reading.HTTP
+    return Reading.AUTO if protocol is Protocol.AUTO else Reading.TCP
+
+
+@remembered(limit=2048)
+def fragment(mesh: MeshView, view: InboundView) -> Fragment:
+    """The listener and the clusters of everything that comes in."""
+    made = [clusters.inbound(mesh, port) for port in view.ports]
+    made += [clusters.inbound_passthrough(mesh), clusters.blackhole(mesh)]
+    return Fragment(sections={CLUSTER: section(made), LISTENER: section([_listener(mesh, view)])})
+
+
+def _listener(mesh: MeshView, view: InboundView) -> Resource:
+    listener = listener_pb2.Listener(
+        name=names.VIRTUAL_INBOUND,
+        address=socket_address(names.ANY_ADDRESS, names.INBOUND_PORT),
+        traffic_direction=base_pb2.INBOUND,
+        listener_filters=[listeners.original_destination(), *_inspectors(view)],
+        listener_filters_timeout=duration(mesh.protocol_detection_timeout_ms / 1000),
+        # Who says nothing in time is served as plaintext, which a STRICT port has no chain for.
+        continue_on_listener_filters_timeout=True,
+        filter_chains=_chains(mesh, view),
+        access_log=access_log.of_refused_connections(mesh),
+    )
+    return resource(names.VIRTUAL_INBOUND, LISTENER, listener)
+
+
+def _chains(mesh: MeshView, view: InboundView) -> Iterator[Any]:
+    yield listeners.filter_chain(
+        names.VIRTUAL_INBOUND_BLACKHOLE, [connections.blackhole(mesh)], destination_port=names.INBOUND_PORT
+    )
+    named = {port.number for port in view.ports}
+    unnamed = [(0, view.default_mode), *((port, mode) for port, mode in view.port_modes if port not in named)]
+    for number, mode in unnamed:
+        for way in WAYS[mode, Reading.AUTO]:
+            name = names.VIRTUAL_INBOUND_HTTP if way.http else names.VIRTUAL_INBOUND
+            yield _chain(mesh, view, way, name, number, names.INBOUND_PASSTHROUGH_CLUSTER, 0)
+    for port in view.ports:
+        if port.number == names.INBOUND_PORT:
+            continue
+        for way in WAYS[port.mode, reading(port.protocol)]:
+            name = names.address_listener(names.ANY_ADDRESS, port.number)
+            yield _chain(mesh, view, way, name, port.number, names.inbound_cluster(port.number), port.number)
+
+
+def _chain(
+    mesh: MeshView, view: InboundView, way: Way, name: str, port: int, cluster: str, virtual_host_port: int
+) -> Any:
+    if way.http:
+        requests = connections.inbound_requests(
+            mesh,
+            f"inbound_{names.address_listener(names.ANY_ADDRESS, port)}",
+            routes.inbound(cluster, virtual_host_port),
+            order.inbound_http(view),
+        )
+        filters = [requests]
+    else:
+        filters = [*order.inbound_tcp(view), connections.bytes_to(mesh, cluster)]
+    alpn = tls.HTTP_SERVER_ALPN if way.http else tls.TCP_SERVER_ALPN
+    return listeners.filter_chain(
+        name,
+        filters,
+        destination_port=port,
+        transport=way.transport,
+        application_protocols=way.application_protocols,
+        transport_socket=tls.server(mesh, view.trust, alpn) if way.mutual_tls else None,
+        handshake_timeout=duration(HANDSHAKE_TIMEOUT_SECONDS),
+    )
+
+
+def _inspectors(view: InboundView) -> Iterator[Any]:
+    """The inspectors, each off where no chain asks for its findings: a port that nobody inspects never waits."""
+    known = dict(view.port_modes) | {port.number: port.mode for port in view.ports}
+    readings = {port.number: reading(port.protocol) for port in view.ports}
+    ways = {number: WAYS[mode, readings.get(number, Reading.AUTO)] for number, mode in known.items()}
+    unknown = WAYS[view.default_mode, Reading.AUTO]
+    for inspector, asked in ((listeners.tls_inspector, _asks_for_tls), (listeners.http_inspector, _asks_for_http)):
+        wanted = {number for number, kinds in ways.items() if asked(kinds)}
+        if asked(unknown):
+            yield inspector(listeners.on_ports(known.keys() - wanted))
+        elif wanted:
+            yield inspector(listeners.not_on_ports(wanted))
+
+
+def _asks_for_tls(ways: tuple[Way, ...]) -> bool:
+    return any(way.transport == listeners.TLS for way in ways)
+
+
+def _asks_for_http(ways: tuple[Way, ...]) -> bool:
+    return any(way.application_protocols == listeners.SNIFFED_HTTP for way in ways)

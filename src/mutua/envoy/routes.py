@@ -1,0 +1,159 @@
+"""Routes: which virtual host answers to which name, and where its requests go."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from google.protobuf import wrappers_pb2
+
+from mutua.envoy import endpoints, names
+from mutua.envoy.pack import duration, packed, struct
+from mutua.envoy.resource_set import ROUTE, Resource, resource
+from mutua.mesh.proxy_view import MeshView, OutboundPort, OutboundService, OutboundView
+
+RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled"
+"""Only what the server cannot have acted upon."""
+
+RETRIES: Final = 2
+HOST_SELECTION_ATTEMPTS: Final = 5
+BAD_GATEWAY: Final = 502
+
+
+def of_port(mesh: MeshView, view: OutboundView, number: int, services: Iterable[OutboundService]) -> Resource:
+    """The routes of all HTTP services with port `number`, and what becomes of every other name."""
+    members = list(services)
+    hosts = _Domains()
+    # Every service's full name comes before anyone's short form: a short form never takes over a full name.
+    domains = {service.host: hosts.unclaimed(_full_names(service, number)) for service in members}
+    for service in members:
+        domains[service.host] += hosts.unclaimed(_short_names(view, service, number))
+    virtual_hosts = [
+        _virtual_host(
+            names.service_virtual_host(service.host, number),
+            domains[service.host],
+            [_to(names.outbound_cluster(number, service.host))],
+        )
+        for service in members
+        if domains[service.host]
+    ]
+    return _resource(names.port_route(number), [*virtual_hosts, _unknown(mesh)])
+
+
+def of_service(service: OutboundService, port: OutboundPort) -> Resource:
+    """The routes of one service port that has an address of its own, so that any name means it."""
+    host = names.service_virtual_host(service.host, port.number)
+    cluster = names.outbound_cluster(port.number, service.host)
+    return _resource(names.service_route(service.host, port.number), [_virtual_host(host, ["*"], [_to(cluster)])])
+
+
+def to_one_endpoint(service: OutboundService, port: OutboundPort, address: str) -> Any:
+    """The routes of one pod of a headless service: the pod that the client chose, and no other."""
+    route = _to(names.outbound_cluster(port.number, service.host))
+    route.route.metadata_match.CopyFrom(only_endpoint(address))
+    virtual_host = _virtual_host(names.service_virtual_host(service.host, port.number), ["*"], [route])
+    return _configuration(names.service_route(service.host, port.number), [virtual_host])
+
+
+def only_endpoint(address: str) -> Any:
+    """The criterion that restricts a cluster to one of its endpoints."""
+    criteria = base_pb2.Metadata()
+    criteria.filter_metadata[endpoints.LOAD_BALANCER].CopyFrom(struct({endpoints.ADDRESS_KEY: address}))
+    return criteria
+
+
+def inbound(cluster: str, port: int) -> Any:
+    """Everything to the application. `port` 0 stands for any port that no service names."""
+    route = _route(route_components_pb2.RouteAction(cluster=cluster, timeout=duration(0)))
+    return _configuration(cluster, [_virtual_host(names.inbound_virtual_host(port), ["*"], [route])])
+
+
+class _Domains:
+    """The names that were given to a virtual host: Envoy refuses routes in which one name occurs twice."""
+
+    def __init__(self) -> None:
+        self._claimed: set[str] = set()
+
+    def unclaimed(self, wanted: Iterable[str]) -> list[str]:
+        """Those of `wanted` that nobody has yet; they are claimed from now on."""
+        free = [name for name in dict.fromkeys(wanted) if name not in self._claimed]
+        self._claimed.update(free)
+        return free
+
+
+def _full_names(service: OutboundService, port: int) -> Iterator[str]:
+    host = service.host.lower()
+    names_of_it = [host, f"{host}."]
+    if not service.addresses:
+        # Each pod of a headless service has a name under the service's.
+        names_of_it.append(f"*.{host}")
+    for name in (*names_of_it, *map(_bracketed, service.addresses)):
+        yield name
+        yield f"{name}:{port}"
+
+
+def _short_names(view: OutboundView, service: OutboundService, port: int) -> Iterator[str]:
+    domain = view.cluster_domain.lower()
+    if service.host.lower() != f"{service.name}.{service.namespace}.svc.{domain}":
+        return
+    short = [f"{service.name}.{service.namespace}.svc", f"{service.name}.{service.namespace}"]
+    if service.namespace == view.namespace:
+        short.append(service.name)
+    if not service.addresses:
+        short += [f"*.{name}" for name in short]
+    for name in short:
+        yield name
+        yield f"{name}:{port}"
+
+
+def _bracketed(address: str) -> str:
+    return f"[{address}]" if ":" in address else address
+
+
+def _to(cluster: str) -> Any:
+    retry = route_components_pb2.RetryPolicy(
+        retry_on=RETRY_ON,
+        num_retries=wrappers_pb2.UInt32Value(value=RETRIES),
+        host_selection_retry_max_attempts=HOST_SELECTION_ATTEMPTS,
+        retry_host_predicate=[
+            route_components_pb2.RetryPolicy.RetryHostPredicate(
+                name="envoy.retry_host_predicates.previous_hosts",
+                typed_config=packed(previous_hosts_pb2.PreviousHostsPredicate()),
+            )
+        ],
+    )
+    action = route_components_pb2.RouteAction(cluster=cluster, timeout=duration(0), retry_policy=retry)
+    return _route(action)
+
+
+def _route(action: Any) -> Any:
+    return route_components_pb2.Route(name="default", match=route_components_pb2.RouteMatch(prefix="/"), route=action)
+
+
+def _unknown(mesh: MeshView) -> Any:
+    if mesh.outbound_allow_any:
+        action = route_components_pb2.RouteAction(cluster=names.PASSTHROUGH_CLUSTER, timeout=duration(0))
+        return _virtual_host("allow_any", ["*"], [_route(action)])
+    refusal = route_components_pb2.Route(
+        name="default",
+        match=route_components_pb2.RouteMatch(prefix="/"),
+        direct_response=route_components_pb2.DirectResponseAction(status=BAD_GATEWAY),
+    )
+    return _virtual_host("block_all", ["*"], [refusal])
+
+
+def _virtual_host(name: str, domains: list[str], routes: list[Any]) -> Any:
+    return route_components_pb2.VirtualHost(
+        name=name, domains=domains, routes=routes, include_request_attempt_count=True
+    )
+
+
+def _configuration(name: str, virtual_hosts: list[Any]) -> Any:
+    return route_pb2.RouteConfiguration(
+        name=name, virtual_hosts=virtual_hosts, validate_clusters=wrappers_pb2.BoolValue(value=False)
+    )
+
+
+def _resource(name: str, virtual_hosts: list[Any]) -> Resource:
+    return resource(name, ROUTE, _configuration(name, virtual_hosts))

@@ -1,0 +1,48 @@
+"""A proxy's view as Envoy resources: equal views give equal bytes, and equal parts are translated once."""
+
+from collections.abc import Callable
+from typing import Final
+
+from mutua.envoy import endpoints, inbound, outbound
+from mutua.envoy.memo import remembered
+from mutua.envoy.resource_set import CLUSTER, ENDPOINT, Fragment, Resource, ResourceSet, combined, section
+from mutua.mesh.proxy_view import LoadAssignment, OutboundView, ProxyView
+
+
+def resources(view: ProxyView) -> ResourceSet:
+    """All that the proxy with this view is told.
+
+    Raises DanglingReferenceError instead of returning a set in which one resource names another that is not there.
+    """
+    return combined(*(part(view) for part in SIDECAR))
+
+
+def _outbound(view: ProxyView) -> Fragment:
+    return outbound.fragment(view.mesh, view.inbound.trust, view.outbound)
+
+
+def _inbound(view: ProxyView) -> Fragment:
+    return inbound.fragment(view.mesh, view.inbound)
+
+
+def _endpoints(view: ProxyView) -> Fragment:
+    return _assignments(view.outbound, view.endpoints)
+
+
+SIDECAR: Final[tuple[Callable[[ProxyView], Fragment], ...]] = (_outbound, _inbound, _endpoints)
+"""What a sidecar gets."""
+
+
+@remembered(limit=2048)
+def _assignments(view: OutboundView, assignments: tuple[LoadAssignment, ...]) -> Fragment:
+    """One load assignment per cluster that asks for one: without it, even an empty one, Envoy would wait for it."""
+    given = {(each.host, each.port): each for each in assignments}
+    made: list[Resource] = []
+    for service in view.services:
+        for port in service.ports:
+            assignment = given.get((service.host, port.number))
+            if assignment is None:
+                assignment = LoadAssignment(host=service.host, port=port.number, endpoints=())
+            made.append(endpoints.load_assignment(assignment, not service.addresses))
+    references = frozenset((CLUSTER, each.name) for each in made)
+    return Fragment(sections={ENDPOINT: section(made)}, references=references)

@@ -1,0 +1,329 @@
+"""Aggregated discovery over gRPC: proxies prove who they are, subscribe, and are told of every change at once."""
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from typing import Any, Final, Never, TypeAlias
+
+import grpc
+import grpc.aio
+import msgspec
+from envoy.service.discovery.v3 import discovery_pb2
+from google.protobuf.message import DecodeError
+
+from mutua.envoy import translate
+from mutua.errors import InvalidInputError, MutuaError, NotFoundError, RefusedError
+from mutua.mesh.proxy_view import ProxyView
+from mutua.spiffe import SCHEME, SpiffeId
+from mutua.system.logs import Log
+from mutua.xds import status, stream, wire
+from mutua.xds.node import Node
+from mutua.xds.status import SyncState, TypeStatus
+from mutua.xds.stream import Step, Stream
+
+SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+
+SERVER_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 16 * 1024 * 1024),
+    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    # A proxy has to show a current certificate again from time to time; it comes back with what it holds.
+    ("grpc.max_connection_age_ms", 30 * 60 * 1000),
+    ("grpc.max_connection_age_grace_ms", 10_000),
+)
+"""For the gRPC server that the service is added to: limits on what a peer may send, and on how long it is believed."""
+
+PATIENCE_SECONDS: Final = 5.0
+"""How long listeners wait for clusters to be acknowledged: a cluster that never warms must not hold up a policy."""
+
+STRANGER_PATIENCE_SECONDS: Final = 5.0
+"""How long a proxy may wait for its pod to be known here: it may well connect before its pod's event arrives."""
+
+REQUESTS_BURST: Final = 200
+REQUESTS_PER_SECOND: Final = 50.0
+
+CONNECTIONS_BETWEEN_PAUSES: Final = 25
+"""While a change is worked out for many proxies, others are heard in between."""
+
+_log: Final = Log("xds")
+
+Lookup: TypeAlias = Callable[[Node, SpiffeId], ProxyView]
+"""A proven proxy's view. Raises NotFoundError while its pod is not known, RefusedError if it is not who it says."""
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class ProxyStatus(msgspec.Struct, frozen=True):
+    """One connected proxy."""
+
+    node: Node
+    identity: SpiffeId
+    types: tuple[TypeStatus, ...]
+    error: str = ""  # why its configuration cannot be made at present; "" = it can
+
+    @property
+    def synced(self) -> bool:
+        """Whether it has acknowledged all that it should have."""
+        return all(each.state is SyncState.SYNCED for each in self.types)
+
+
+class _Connection:
+    """One proxy's stream. State changes between awaits only, so nothing here is ever half done."""
+
+    def __init__(
+        self, node: Node, identity: SpiffeId, view: ProxyView, *, delta: bool, patience_seconds: float
+    ) -> None:
+        self.node = node
+        self.identity = identity
+        self.view = view
+        self.state = Stream(resources=translate.resources(view), delta=delta)
+        self.error = ""
+        self.refused: RefusedError | None = None
+        self._encode = wire.delta if delta else wire.state_of_the_world
+        self._patience_seconds = patience_seconds
+        self._patience: asyncio.TimerHandle | None = None
+        self._outbox: list[bytes] = []
+        self._changed = asyncio.Event()
+
+    def take(self, step: Step) -> None:
+        """The next state, and what is to be sent because of it. At most one answer per type waits here."""
+        self.state, replies = step
+        if replies:
+            self._outbox.extend(map(self._encode, replies))
+            self._changed.set()
+        waiting = stream.is_waiting(self.state)
+        if waiting and self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(self._patience_seconds, self._lose_patience)
+        elif not waiting and self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        _log.warn("proxy does not acknowledge its clusters; the rest goes ahead", proxy=self.node)
+        self.take(stream.on_patience_over(self.state))
+
+    def close(self) -> None:
+        """Nothing happens any more."""
+        if self._patience is not None:
+            self._patience.cancel()
+
+    def refuse(self, error: RefusedError) -> None:
+        """The stream is to end: its proxy is not who it says it is any more."""
+        self.refused = error
+        self._changed.set()
+
+    async def write_to(self, context: _Context) -> None:
+        """Send what there is to send, for as long as the stream lives; a slow reader holds up nobody else."""
+        while self.refused is None:
+            await self._changed.wait()
+            self._changed.clear()
+            while self._outbox:
+                await context.write(self._outbox.pop(0))
+
+    def status(self) -> ProxyStatus:
+        """What this proxy has."""
+        return ProxyStatus(node=self.node, identity=self.identity, types=status.of(self.state), error=self.error)
+
+
+class XdsServer:
+    """The service. `lookup` says what a proven proxy is told; call `publish` whenever its answers may have changed."""
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        *,
+        on_change: Callable[[ProxyStatus], None] | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+        stranger_patience_seconds: float = STRANGER_PATIENCE_SECONDS,
+    ) -> None:
+        """`on_change` is called with a proxy's status after it was sent, acknowledged or refused something."""
+        self._lookup = lookup
+        self._on_change = on_change
+        self._patience_seconds = patience_seconds
+        self._stranger_patience_seconds = stranger_patience_seconds
+        self._connections: dict[int, _Connection] = {}
+        self._numbers = itertools.count(1)
+        self._published = asyncio.Event()
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the service; before the server starts."""
+        # Bytes go in and out as they are: answers are joined from resources that were serialised once.
+        handlers = {
+            "StreamAggregatedResources": grpc.stream_stream_rpc_method_handler(self._state_of_the_world),
+            "DeltaAggregatedResources": grpc.stream_stream_rpc_method_handler(self._delta),
+        }
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+
+    async def publish(self) -> None:
+        """Work out every proxy's configuration anew, and send what changed; an unchanged one costs a comparison."""
+        published, self._published = self._published, asyncio.Event()
+        published.set()
+        for count, connection in enumerate(list(self._connections.values()), start=1):
+            self._refresh(connection)
+            if count % CONNECTIONS_BETWEEN_PAUSES == 0:
+                await asyncio.sleep(0)
+
+    def status(self) -> tuple[ProxyStatus, ...]:
+        """Every connected proxy, by pod and namespace."""
+        found = (each.status() for each in self._connections.values())
+        return tuple(sorted(found, key=lambda each: (each.node.pod, each.node.namespace)))
+
+    def _refresh(self, connection: _Connection) -> None:
+        try:
+            view = self._lookup(connection.node, connection.identity)
+            if view is connection.view or view == connection.view:
+                return
+            resources = translate.resources(view)
+        except NotFoundError:
+            return  # its pod is on its way out: it keeps what it has until it is gone
+        except RefusedError as error:
+            _log.warn("proxy is refused from now on", proxy=connection.node, reason=error.message)
+            connection.refuse(error)
+            return
+        except MutuaError as error:
+            connection.error = error.message
+            _log.error("proxy keeps its last configuration", proxy=connection.node, reason=error.message)
+        else:
+            connection.view, connection.error = view, ""
+            connection.take(stream.on_resources(connection.state, resources))
+        self._tell(connection)
+
+    async def _delta(self, requests: AsyncIterator[bytes], context: _Context) -> None:
+        await self._serve(requests, context, delta=True)
+
+    async def _state_of_the_world(self, requests: AsyncIterator[bytes], context: _Context) -> None:
+        await self._serve(requests, context, delta=False)
+
+    async def _serve(self, requests: AsyncIterator[bytes], context: _Context, *, delta: bool) -> None:
+        identity = None
+        try:
+            identity = _identity(context.auth_context())
+            first = _parsed(await anext(aiter(requests)), delta=delta)
+            node = _node(first, identity)
+            view = await self._admitted(node, identity)
+            connection = _Connection(node, identity, view, delta=delta, patience_seconds=self._patience_seconds)
+        except StopAsyncIteration:
+            return
+        except RefusedError as error:
+            await _end(context, grpc.StatusCode.PERMISSION_DENIED, error, identity)
+        except NotFoundError as error:
+            await _end(context, grpc.StatusCode.PERMISSION_DENIED, error, identity)
+        except InvalidInputError as error:
+            await _end(context, grpc.StatusCode.INVALID_ARGUMENT, error, identity)
+        except MutuaError as error:
+            _log.error("proxy gets no configuration", caller=identity, reason=error.message)
+            await context.abort(grpc.StatusCode.INTERNAL, "the configuration could not be made")
+        number = next(self._numbers)
+        self._connections[number] = connection
+        _log.info("proxy connected", proxy=node, identity=identity, delta=delta)
+        try:
+            await self._converse(connection, first, requests, context)
+        finally:
+            del self._connections[number]
+            connection.close()
+            _log.info("proxy left", proxy=node)
+
+    async def _admitted(self, node: Node, identity: SpiffeId) -> ProxyView:
+        """The view of a proxy whose pod exists; waits a little for a pod of which the news has not arrived yet."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._stranger_patience_seconds):
+                while True:
+                    published = self._published
+                    try:
+                        return self._lookup(node, identity)
+                    except NotFoundError:
+                        await published.wait()
+        return self._lookup(node, identity)
+
+    async def _converse(
+        self, connection: _Connection, first: Any, requests: AsyncIterator[bytes], context: _Context
+    ) -> None:
+        reading = asyncio.create_task(self._read(connection, first, requests))
+        writing = asyncio.create_task(connection.write_to(context))
+        try:
+            done, _ = await asyncio.wait((reading, writing), return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+            if connection.refused:
+                raise connection.refused
+        except InvalidInputError as error:
+            await _end(context, grpc.StatusCode.INVALID_ARGUMENT, error, connection.identity)
+        except RefusedError as error:
+            await _end(context, grpc.StatusCode.PERMISSION_DENIED, error, connection.identity)
+        except (grpc.aio.UsageError, grpc.aio.InternalError):
+            pass  # the peer is gone: there is nobody to tell
+        finally:
+            reading.cancel()
+            writing.cancel()
+            await asyncio.gather(reading, writing, return_exceptions=True)
+
+    async def _read(self, connection: _Connection, first: Any, requests: AsyncIterator[bytes]) -> None:
+        """Act on each request as it comes, but not faster than a well-behaved proxy would ask."""
+        clock = asyncio.get_running_loop().time
+        allowance, last = float(REQUESTS_BURST), clock()
+        self._act(connection, first)
+        async for message in requests:
+            now = clock()
+            allowance = min(REQUESTS_BURST, allowance + (now - last) * REQUESTS_PER_SECOND) - 1
+            last = now
+            if allowance < 0:
+                await asyncio.sleep(-allowance / REQUESTS_PER_SECOND)
+            request = _parsed(message, delta=connection.state.delta)
+            if request.node.id and request.node.id != str(connection.node):
+                raise RefusedError(f"the stream of {connection.node} now claims to be {request.node.id[:200]!r}")
+            self._act(connection, request)
+
+    def _act(self, connection: _Connection, request: Any) -> None:
+        if request.HasField("error_detail"):
+            _log.error(
+                "proxy refused its configuration",
+                proxy=connection.node,
+                type=request.type_url.rpartition(".")[2],
+                reason=request.error_detail.message,
+            )
+        on_request = stream.on_delta_request if connection.state.delta else stream.on_request
+        connection.take(on_request(connection.state, request))
+        self._tell(connection)
+
+    def _tell(self, connection: _Connection) -> None:
+        if self._on_change is not None:
+            self._on_change(connection.status())
+
+
+def _identity(properties: Mapping[str, Iterable[bytes]]) -> SpiffeId:
+    """Who the peer's certificate says it is. Raises RefusedError without one that names exactly one identity."""
+    names = [name.decode("utf-8", "replace") for name in properties.get("x509_subject_alternative_name", ())]
+    uris = [name for name in names if name.startswith(SCHEME)]
+    if len(uris) != 1:
+        raise RefusedError(f"a client certificate with exactly one SPIFFE id is needed, this one has {len(uris)}")
+    try:
+        return SpiffeId.parse(uris[0])
+    except InvalidInputError as error:
+        raise RefusedError(error.message) from error
+
+
+def _parsed(message: bytes, *, delta: bool) -> Any:
+    kind = discovery_pb2.DeltaDiscoveryRequest if delta else discovery_pb2.DiscoveryRequest
+    try:
+        return kind.FromString(message)
+    except DecodeError as error:
+        raise InvalidInputError("the message is not a discovery request") from error
+
+
+def _node(request: Any, identity: SpiffeId) -> Node:
+    """The node that the first request names, which must be of the namespace that the certificate names."""
+    node = Node.parse(request.node.id)
+    if node.namespace != identity.namespace:
+        raise RefusedError(f"node {node} claims another namespace than its certificate, {identity}")
+    return node
+
+
+async def _end(context: _Context, code: grpc.StatusCode, error: MutuaError, identity: SpiffeId | None) -> Never:
+    """Close the stream. The log says all; the peer is told only what it needs to be put right."""
+    _log.warn("stream refused", peer=context.peer(), identity=identity or "unknown", reason=error.message)
+    await context.abort(code, error.message)
+    raise AssertionError("abort returned")  # it raises always; the checker cannot know

@@ -1,0 +1,1 @@
+"""What to send next: (state, request or new resources) to (state, replies). Pure."""
