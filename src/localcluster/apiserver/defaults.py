@@ -3,7 +3,6 @@
 Source: k8s.io/kubernetes/pkg/apis/*/v1/defaults.go.
 """
 
-import base64
 import copy
 from collections.abc import Callable
 from typing import Any
@@ -238,22 +237,6 @@ def _endpoint_slice(value: Object) -> None:
 
 def _secret(value: Object) -> None:
     _set(value, type="Opaque")
-    plain = value.pop("stringData", None)
-    if plain:
-        entries = _child(value, "data")
-        for key, text in plain.items():
-            entries[key] = base64.b64encode(text.encode()).decode()
-
-
-def _namespace(value: Object) -> None:
-    # Selectors and policies find a namespace by this label; the server alone sets it.
-    about = _child(value, "metadata")
-    if about.get("name"):
-        _child(about, "labels")["kubernetes.io/metadata.name"] = about["name"]
-    spec = _child(value, "spec")
-    if not about.get("deletionTimestamp"):
-        _set(spec, finalizers=["kubernetes"])
-    _set(_child(value, "status"), phase="Active")
 
 
 def _role_binding(value: Object) -> None:
@@ -287,7 +270,6 @@ def _definition(value: Object) -> None:
 
 def _claim(value: Object) -> None:
     _set(_child(value, "spec"), volumeMode="Filesystem")
-    _set(_child(value, "status"), phase="Pending")
 
 
 _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
@@ -295,7 +277,6 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("", "Service"): _service,
     ("", "Endpoints"): _endpoints,
     ("", "Secret"): _secret,
-    ("", "Namespace"): _namespace,
     ("", "PersistentVolumeClaim"): _claim,
     ("apps", "Deployment"): _deployment,
     ("apps", "ReplicaSet"): _replica_set,
