@@ -109,8 +109,9 @@ def _required(selector: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _present(selector: Mapping[str, Any], labels: Mapping[str, str]) -> str:
-    """The first wanted label that is there, as `key=value`, else ""."""
-    return next((f"{key}={labels[key]}" for key in _required(selector) if key in labels), "")
+    """The first label that the selector asks for and that is there, as `key=value`, else ""."""
+    looked_at = [expression.get("key", "") for expression in selector.get("matchExpressions") or ()]
+    return next((f"{key}={labels[key]}" for key in (*_required(selector), *looked_at) if key in labels), "")
 
 
 def _forbids(expression: Mapping[str, Any], value: str) -> bool:
@@ -119,7 +120,7 @@ def _forbids(expression: Mapping[str, Any], value: str) -> bool:
 
 
 def _wanted(selectors: Iterable[Mapping[str, Any]]) -> str:
-    pairs = {
+    pairs = dict.fromkeys(
         f"{key}={value}" for selector in selectors for key, values in _required(selector).items() for value in values
-    }
-    return ", ".join(sorted(pairs))
+    )
+    return ", ".join(pairs)

@@ -16,6 +16,8 @@ METRICS_PORT = 15090
 UNCAPTURED_INBOUND_PORTS = (METRICS_PORT, READINESS_PORT)
 # The agent's own sockets carry no mark, so its way to the control plane must stay open.
 CONTROL_PLANE_PORTS = (15012, 15013)
+# Ends of tags that say how an image was built. Source: Istio's proxy image types.
+_IMAGE_TYPES = ("distroless", "debug", "default")
 _QUANTITY = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([numkMGTPE]|[KMGTPE]i|[eE][+-]?\d+)?")
 
 
@@ -223,7 +225,11 @@ class _Annotations:
         configured = proxy_config.get("image")
         kind = configured.get("imageType", "") if isinstance(configured, dict) else ""
         kind = self._values.get("sidecar.istio.io/proxyImageType", kind)
-        return f"{default}-{kind}" if kind else default
+        if not kind:
+            return default
+        for known in _IMAGE_TYPES:
+            default = default.removesuffix(f"-{known}")
+        return default if kind == "default" else f"{default}-{kind}"
 
     def _error(self, name: str, what: str, hint: str) -> InjectionError:
         return InjectionError(f"annotation {name}: {self._values.get(name)!r} {what}", hint=hint)

@@ -1,0 +1,266 @@
+"""What an injected pod looks like."""
+
+import copy
+import json
+from typing import Any
+
+import jsonpatch
+import msgspec
+import pytest
+import yaml
+
+from fakes.injection_vectors import rows
+from mutua.api.meshconfig import MeshConfig
+from mutua.injection import configuration, containers, patch, settings
+from mutua.injection.settings import InjectionError, InjectorSettings
+from mutua.installation import values
+
+POD: dict[str, Any] = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {
+        "generateName": "backend-5d4f8-",
+        "labels": {"app": "backend", "pod-template-hash": "5d4f8"},
+        "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "backend-5d4f8", "controller": True, "uid": "1"}
+        ],
+    },
+    "spec": {"containers": [{"name": "backend", "image": "nginx", "ports": [{"containerPort": 80}]}]},
+}
+
+
+def injected(pod: dict[str, Any] = POD, **changes: Any) -> dict[str, Any]:
+    return patch.injected(pod, "secure-apps", InjectorSettings(**changes))
+
+
+def container(pod: dict[str, Any], name: str) -> dict[str, Any]:
+    everything = [*pod["spec"]["containers"], *pod["spec"].get("initContainers", [])]
+    return next(item for item in everything if item["name"] == name)
+
+
+def environment(pod: dict[str, Any]) -> dict[str, str]:
+    return {entry["name"]: entry.get("value", "") for entry in container(pod, "istio-proxy")["env"]}
+
+
+def test_the_patch_leads_to_the_injected_pod() -> None:
+    """The operations, applied by another implementation of RFC 6902, give exactly the pod; the original is untouched."""
+    before = copy.deepcopy(POD)
+
+    operations = patch.inject(POD, "secure-apps", InjectorSettings()).operations
+
+    assert before == POD
+    assert injected() == jsonpatch.apply_patch(POD, json.loads(msgspec.json.encode(operations)))
+
+
+def test_ordinary_container_by_default() -> None:
+    """The sidecar stands beside the application, where `spec.containers` shows it."""
+    pod = injected()
+
+    assert [item["name"] for item in pod["spec"]["containers"]] == ["backend", "istio-proxy"]
+    assert [item["name"] for item in pod["spec"]["initContainers"]] == ["istio-init"]
+    assert "restartPolicy" not in container(pod, "istio-proxy")
+
+
+@pytest.mark.parametrize("row", rows("native-sidecar-annotation"))
+def test_native_sidecar(row: dict[str, Any]) -> None:
+    """The annotation chooses; without it the setting."""
+    pod = copy.deepcopy(POD)
+    pod["metadata"]["annotations"] = row["annotations"]
+
+    after = injected(pod, native_sidecar=row["nativeSidecarDefault"])
+
+    place = row["expect"]["istio-proxy in"]
+    assert "istio-proxy" in [item["name"] for item in after["spec"][place]]
+
+
+def test_holding_the_application_makes_a_native_sidecar() -> None:
+    """Kubernetes starts the application once the sidecar's start-up probe has passed."""
+    pod = injected(hold_application=True)
+
+    proxy = pod["spec"]["initContainers"][1]
+    assert (proxy["name"], proxy["restartPolicy"]) == ("istio-proxy", "Always")
+    assert proxy["startupProbe"]["httpGet"]["path"] == "/healthz/ready"
+
+
+def test_owner_is_the_deployment() -> None:
+    """Users know Deployments, not ReplicaSets."""
+    told = environment(injected())
+
+    assert told["ISTIO_META_WORKLOAD_NAME"] == "backend"
+    assert told["ISTIO_META_OWNER"] == "kubernetes://apis/apps/v1/namespaces/secure-apps/deployments/backend"
+
+
+def test_exempting_by_mark() -> None:
+    """Init container, agent and capture of the control plane's ports follow one setting."""
+    pod = injected(exempt_by_mark=True, upstream_mark=1337)
+
+    arguments = container(pod, "istio-init")["args"]
+    assert arguments[4:6] == ["--exempt-mark", "1337"]
+    assert arguments[arguments.index("-o") + 1] == "15012,15013"
+    assert environment(pod)["MUTUA_UPSTREAM_MARK"] == "1337"
+
+
+def test_labels_of_the_user_win() -> None:
+    """Canonical names that the user gave stay."""
+    pod = copy.deepcopy(POD)
+    pod["metadata"]["labels"]["service.istio.io/canonical-name"] = "mine"
+
+    labels = injected(pod)["metadata"]["labels"]
+
+    assert labels["service.istio.io/canonical-name"] == "mine"
+    assert labels["security.istio.io/tlsMode"] == "istio"
+
+
+def test_wishes_for_the_sidecar_are_merged() -> None:
+    """A container `istio-proxy` in the user's pod changes ours; it is not a second one."""
+    pod = copy.deepcopy(POD)
+    wish = {"name": "istio-proxy", "image": "auto", "env": [{"name": "CA_ADDR", "value": "other:1"}], "tty": True}
+    pod["spec"]["containers"].append(wish)
+
+    after = injected(pod)
+
+    assert [item["name"] for item in after["spec"]["containers"]] == ["backend", "istio-proxy"]
+    proxy = container(after, "istio-proxy")
+    assert (proxy["tty"], proxy["image"], environment(after)["CA_ADDR"]) == (True, "mutua/proxyv2:latest", "other:1")
+
+
+@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe", "startupProbe"])
+def test_network_probes_are_warned_about(probe: str) -> None:
+    """The kubelet has no certificate; the user learns it at apply time."""
+    pod = copy.deepcopy(POD)
+    pod["spec"]["containers"][0][probe] = {"httpGet": {"path": "/", "port": 80}}
+
+    warnings = patch.inject(pod, "secure-apps", InjectorSettings()).warnings
+
+    assert len(warnings) == 1
+    assert probe in warnings[0]
+
+
+@pytest.mark.parametrize("row", rows("annotation-validation"))
+def test_annotation_validation(row: dict[str, Any]) -> None:
+    """Quantities are read as Kubernetes reads them, and nothing else gets into the pod."""
+    annotations = row.get("annotations") or {"sidecar.istio.io/proxyCPU": row["value"]}
+
+    if row["expect"]["error"]:
+        with pytest.raises(InjectionError) as caught:
+            settings.for_pod(annotations, InjectorSettings())
+        assert "sidecar.istio.io/proxy" in caught.value.message
+    else:
+        settings.for_pod(annotations, InjectorSettings())
+
+
+@pytest.mark.parametrize("row", rows("proxy-image"))
+def test_proxy_image(row: dict[str, Any]) -> None:
+    """Hub, tag and type of image, from values, proxy config and annotation."""
+    mesh = MeshConfig(default_config=row["proxyConfig"] or {})
+    told = configuration.injector_settings(row["values"], mesh, namespace="istio-system")
+
+    chosen = settings.for_pod(row["annotations"], told)
+
+    assert row["expect"]["image"] == chosen.image
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("traffic.sidecar.istio.io/includeOutboundIPRanges", "bad"),
+        ("traffic.sidecar.istio.io/excludeOutboundIPRanges", "10.0.0.0/40"),
+        ("traffic.sidecar.istio.io/includeInboundPorts", "80,x"),
+        ("traffic.sidecar.istio.io/excludeInboundPorts", "70000"),
+        ("traffic.sidecar.istio.io/excludeOutboundPorts", "*"),
+        ("readiness.status.sidecar.istio.io/periodSeconds", "-1"),
+        ("sidecar.istio.io/nativeSidecar", "perhaps"),
+        ("proxy.istio.io/config", "[1]"),
+        ("proxy.istio.io/config", "{"),
+    ],
+)
+def test_bad_annotations_are_named(name: str, value: str) -> None:
+    """Whoever wrote it learns which annotation, and how to write it."""
+    with pytest.raises(InjectionError) as caught:
+        settings.for_pod({name: value}, InjectorSettings())
+
+    assert name in caught.value.message
+    assert caught.value.hint
+
+
+def _template(row: dict[str, Any]) -> dict[str, Any]:
+    document = yaml.safe_load(row["input"])
+    pod = document["spec"]["template"] if document["kind"] == "Deployment" else document
+    if document["kind"] == "Deployment":
+        owner = {
+            "kind": "Deployment",
+            "apiVersion": "apps/v1",
+            "name": document["metadata"]["name"],
+            "controller": True,
+        }
+        pod.setdefault("metadata", {})["ownerReferences"] = [owner]
+    return {"namespace": document["metadata"].get("namespace", "default"), "pod": pod}
+
+
+GOLDEN = {
+    "golden/hello.yaml.injected",
+    "golden/hello-old-version.yaml.injected",
+    "golden/hello-namespace.yaml.injected",
+    "golden/traffic-params.yaml.injected",
+    "golden/status_params.yaml.injected",
+    "golden/status_annotations.yaml.injected",
+    "golden/status_annotations_zeroport.yaml.injected",
+    "golden/traffic-annotations-wildcards.yaml.injected",
+    "golden/native-sidecar-opt-in.yaml.injected",
+    "golden/hello-always.yaml.injected",
+    "golden/hello-never.yaml.injected",
+}
+
+
+@pytest.mark.parametrize("row", [row for row in rows("golden") if row.id in GOLDEN or row.id == "absent"])
+def test_golden(row: dict[str, Any]) -> None:
+    """Facts of Istio's injected pods that our sidecar shares: owner, identity, ports, probes, capture, volumes."""
+    sets = [f"{setting}" for setting in row["config"].get("set") or ()]
+    tree = values.resolve(settings=[*_escaped(sets), "values.global.proxy.nativeSidecar=true"])
+    installation = values.installation(tree, "latest")
+    mesh = configuration.injector_settings(installation.values, MeshConfig(), namespace="istio-system")
+    if row["config"].get("nativeSidecars") == "disabled":
+        mesh = msgspec.structs.replace(mesh, native_sidecar=False)
+    (expected,) = row["expect"]["objects"]
+    template = _template(row)
+
+    after = patch.injected(template["pod"], template["namespace"], mesh)
+
+    assert expected["containerOrder"] == containers.names(after["spec"]["containers"])
+    assert expected["initContainerOrder"] == containers.names(after["spec"]["initContainers"])
+    assert expected["labels"] == after["metadata"]["labels"]
+    istio = next(
+        item for item in [*expected["containers"], *(expected["initContainers"] or ())] if item["name"] == "istio-proxy"
+    )
+    ours = container(after, "istio-proxy")
+    for field in ("ports", "readinessProbe", "startupProbe", "securityContext", "restartPolicy"):
+        assert istio.get(field) == ours.get(field), field
+    told = environment(after)
+    for name in ("ISTIO_META_WORKLOAD_NAME", "ISTIO_META_OWNER", "ISTIO_META_APP_CONTAINERS", "TRUST_DOMAIN"):
+        assert istio["envValues"][name] == told[name]
+    assert json.loads(istio["envValues"]["ISTIO_META_POD_PORTS"]) == json.loads(told["ISTIO_META_POD_PORTS"])
+    fields = {entry["name"]: entry["valueFrom"] for entry in ours["env"] if "valueFrom" in entry}
+    for name, reference in fields.items():
+        assert istio["envFrom"][name] == reference
+    mounts = {mount["name"]: mount["mountPath"] for mount in ours["volumeMounts"]}
+    assert mounts.items() <= istio["volumeMounts"].items()
+    init = next(item for item in expected["initContainers"] if item["name"] == "istio-init")
+    ours_init = container(after, "istio-init")
+    assert init["securityContext"] == ours_init["securityContext"]
+    assert _flags(init["args"][1:]) == _flags(ours_init["args"])
+
+
+def _escaped(sets: list[str]) -> list[str]:
+    """Istio's tests write comma-separated lists bare; they are text."""
+    return [f"{path}='{value}'" if "," in value else f"{path}={value}" for path, _, value in map(_split, sets)]
+
+
+def _split(setting: str) -> tuple[str, str, str]:
+    return setting.partition("=")
+
+
+def _flags(arguments: list[str]) -> dict[str, set[str]]:
+    """Flags with their lists; our agent has no port 15020 that could be left out."""
+    pairs = dict(zip(arguments[::2], arguments[1::2], strict=False))
+    pairs = {flag: value for flag, value in pairs.items() if not flag.startswith("--")}
+    return {flag: set(value.split(",")) - {"15020", "123"} for flag, value in pairs.items()}
