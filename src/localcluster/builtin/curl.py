@@ -193,7 +193,7 @@ def _call(options: argparse.Namespace, url: str) -> _Call:
         del headers["content-type"]
     for line in options.header:
         name, colon, value = line.partition(":")
-        if colon and not value.strip():
+        if colon and not value.strip() and name.lower() != "host":
             headers.pop(name.lower(), None)
         else:
             name = name.rstrip(";")
