@@ -1,6 +1,7 @@
 """Service rules in the kernel: nftables by netlink, each update one transaction."""
 
 import asyncio
+import contextlib
 import ipaddress
 import logging
 import socket
@@ -8,7 +9,7 @@ import struct
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST
+from pyroute2.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REPLACE, NLM_F_REQUEST
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_DELCHAIN,
@@ -22,7 +23,9 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     nft_rule_msg,
     nft_table_msg,
 )
+from pyroute2.netlink.rtnl import RTM_NEWROUTE, rtmsg
 
+from localcluster.node.network import BRIDGE, RouteSocket
 from localcluster.node.services import (
     DISPATCH,
     REFUSE,
@@ -54,6 +57,8 @@ _META_MARK, _META_L4PROTO = 3, 16
 _CT_STATE, _CT_STATE_NEW = 0, 8
 _CMP_EQ, _CMP_NEQ = 0, 1
 _JUMP, _GOTO, _RETURN = -3, -4, -5
+# linux/rtnetlink.h
+_RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 4, 253, 1
 _REGISTER_VERDICT, _REGISTER_1, _REGISTER_2 = 0, 1, 2
 _PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP}
 
@@ -72,6 +77,8 @@ class ServiceRules:
 
     async def start(self) -> None:
         """Make the table with its fixed chains. Raises OSError if the kernel refuses (no nftables, no rights)."""
+        with contextlib.closing(RouteSocket()) as route:
+            route.execute(_service_route())
         self._socket = AsyncNFTSocket(nfgen_family=_FAMILY)
         await self._socket.setup_endpoint()
         first = chains((), self._own_addresses)
@@ -125,6 +132,22 @@ class ServiceRules:
         batch = [_batch_mark(0x10), *messages, _batch_mark(0x11)]
         async for _ in self._socket.nlm_request_batch(batch):
             pass
+
+
+def _service_route() -> Any:
+    """The node's own way to service addresses: a packet needs a route before its destination can be translated."""
+    network = ipaddress.IPv4Network(SERVICE_NETWORK)
+    message = rtmsg.rtmsg()
+    message["header"]["type"] = RTM_NEWROUTE
+    message["header"]["flags"] = NLM_F_CREATE | NLM_F_REPLACE
+    message["family"] = _FAMILY
+    message["dst_len"] = network.prefixlen
+    message["table"] = _RT_TABLE_MAIN
+    message["proto"] = _RTPROT_STATIC
+    message["scope"] = _RT_SCOPE_LINK
+    message["type"] = _RTN_UNICAST
+    message["attrs"] = [("RTA_DST", str(network.network_address)), ("RTA_OIF", socket.if_nametoindex(BRIDGE))]
+    return message
 
 
 def _batch_mark(kind: int) -> Any:

@@ -61,14 +61,24 @@ def _incomplete(pod: Mapping[str, Any], view: PodView) -> list[str]:
 
 
 def pod_status(
-    pod: Mapping[str, Any], view: PodView, *, host_ip: str, started_at: datetime, now: datetime
+    pod: Mapping[str, Any],
+    view: PodView,
+    *,
+    written: Iterable[Mapping[str, Any]],
+    host_ip: str,
+    started_at: datetime,
+    now: datetime,
 ) -> dict[str, Any]:
-    """The whole status. Conditions that others own are kept; a condition's time changes only with its value."""
+    """The whole status. `written` are the conditions that this node wrote last.
+
+    Conditions that others own are kept as they are in `pod`; a condition's time changes only with its value.
+    """
     current_phase = phase(pod, view)
-    previous = pod.get("status") or {}
+    before = {item["type"]: item for item in (pod.get("status") or {}).get("conditions") or ()}
+    before |= {item["type"]: item for item in written if item["type"] in _OWN_CONDITIONS}
     status: dict[str, Any] = {
         "phase": current_phase,
-        "conditions": _conditions(pod, view, current_phase, previous.get("conditions") or (), now),
+        "conditions": _conditions(pod, view, current_phase, before, now),
         "hostIP": host_ip,
         "hostIPs": [{"ip": host_ip}],
         "startTime": timestamp(started_at),
@@ -144,10 +154,9 @@ def _conditions(
     pod: Mapping[str, Any],
     view: PodView,
     current_phase: str,
-    previous: Iterable[Mapping[str, Any]],
+    before: Mapping[str, Mapping[str, Any]],
     now: datetime,
 ) -> list[dict[str, Any]]:
-    before = {condition["type"]: condition for condition in previous}
     conditions = [dict(condition) for kind, condition in before.items() if kind not in _OWN_CONDITIONS]
     for kind, is_true, reason, message in _own_conditions(pod, view, current_phase, before):
         value = "True" if is_true else "False"

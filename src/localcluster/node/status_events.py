@@ -29,7 +29,7 @@ class _Series:
 
 
 class EventRecorder:
-    """Writes events in the background: repetitions raise a count, and a flood is dropped rather than queued for ever."""
+    """Writes events in the background: repetitions raise a count, a flood is dropped rather than kept for ever."""
 
     def __init__(self, client: ApiClient, node_name: str) -> None:
         self._client = client
