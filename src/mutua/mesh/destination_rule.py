@@ -68,7 +68,8 @@ class DestinationRules:
         ]
         self._root_namespace = root_namespace
         self._local = _tables(rule for rule in rules if visibility.can_see(rule.visible_to, rule.source.namespace))
-        exported = [rule for rule in rules if rule.visible_to != {rule.source.namespace}]
+        # A rule for chosen workloads is about clients of its own namespace, whatever exportTo says.
+        exported = [rule for rule in rules if rule.selector is None and rule.visible_to != {rule.source.namespace}]
         private_in_root = [
             rule for rule in rules if rule.source.namespace == root_namespace and rule.visible_to == {root_namespace}
         ]

@@ -1,6 +1,7 @@
 """What clients can dial: the Services that a namespace sees, and how each port is dialled."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import msgspec
 
@@ -38,6 +39,9 @@ class _Audience(msgspec.Struct, frozen=True, eq=False):
 
 _Key = tuple[str, tuple[ObjectRef, ...]]
 """(namespace, or "" for those that nothing mentions; rules that single the client out by its labels)."""
+
+
+_EVERYBODY: Final[_Key] = ("", ())
 
 
 class Outbound:
@@ -96,8 +100,12 @@ class Outbound:
         key = (namespace if namespace in self._mentioned else "", singled_out)
         found = self._audiences.get(key)
         if found is None:
-            found = self._audiences[key] = self._build(namespace, labels, self._prior.pop(key, None))
+            found = self._audiences[key] = self._build(namespace, labels, self._similar(key))
         return found
+
+    def _similar(self, key: _Key) -> _Audience | None:
+        """An audience whose Services are probably the same ones: the same of before, or the one of everybody."""
+        return self._prior.get(key) or self._audiences.get(_EVERYBODY) or self._prior.get(_EVERYBODY)
 
     def _build(self, namespace: str, labels: Labels, prior: _Audience | None) -> _Audience:
         old_cells: Mapping[str, _Cell] = prior.cells if prior else {}

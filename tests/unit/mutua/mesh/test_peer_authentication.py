@@ -1,0 +1,96 @@
+"""What a workload's ports accept, at the four levels."""
+
+from typing import Any
+
+import pytest
+
+from mutua.api import decode, kinds
+from mutua.api.security import PeerAuthentication
+from mutua.mesh import peer_authentication
+from mutua.mesh.peer_authentication import PeerPolicies
+from mutua.mesh.proxy_view import MtlsMode, ObjectRef
+from mutua.mesh.selectors import labels_of
+
+ROOT = "istio-system"
+
+
+def read(manifest: dict[str, Any]) -> PeerAuthentication:
+    decoded = decode.from_mapping(kinds.PEER_AUTHENTICATION, manifest)
+    assert isinstance(decoded.value, PeerAuthentication), decoded.findings
+    return decoded.value
+
+
+def policy(
+    namespace: str, name: str, spec: dict[str, Any], created: str = "2024-01-01T00:00:00Z"
+) -> PeerAuthentication:
+    return read({"metadata": {"namespace": namespace, "name": name, "creationTimestamp": created}, "spec": spec})
+
+
+def policies_of(vector: dict[str, Any], namespace: str) -> PeerPolicies:
+    objects = [read(manifest) for manifest in vector["policies"]]
+    return peer_authentication.policies_for(namespace, vector["mesh"]["rootNamespace"], objects)
+
+
+@pytest.mark.vectors("mtls-mode", kind="server")
+def test_effective_mode_agrees_with_istio(vector: dict[str, Any]) -> None:
+    workload = vector["workload"]
+    mode = peer_authentication.effective(policies_of(vector, workload["namespace"]), labels_of(workload["labels"]))
+    port = vector["port"]
+    assert (mode.on_port(port) if port else mode.default) == vector["expect"]
+    for number, expected in (vector.get("expectPerPort") or {}).items():
+        assert mode.on_port(int(number)) == expected
+
+
+@pytest.mark.vectors("mtls-mode", kind="selection")
+def test_the_policies_that_count_agree_with_istio(vector: dict[str, Any]) -> None:
+    workload = vector["workload"]
+    policies = policies_of(vector, workload["namespace"])
+    chosen = peer_authentication.selected(policies, labels_of(workload["labels"]))
+    assert [f"{item.source.namespace}/{item.source.name}" for item in chosen] == vector["expectSelected"]
+    assert (peer_authentication.namespace_mode(policies) or "UNKNOWN") == vector["expectNamespaceMode"]
+
+
+def test_each_level_overrides_the_one_above_and_unset_inherits() -> None:
+    objects = [
+        policy(ROOT, "default", {"mtls": {"mode": "STRICT"}}),
+        policy("a", "default", {"mtls": {"mode": "PERMISSIVE"}}),
+        policy(
+            "a",
+            "w",
+            {"selector": {"matchLabels": {"app": "x"}}, "portLevelMtls": {"80": {"mode": "DISABLE"}, "81": {}}},
+        ),
+    ]
+    policies = peer_authentication.policies_for("a", ROOT, objects)
+    mode = peer_authentication.effective(policies, labels_of({"app": "x"}))
+    assert (mode.default, mode.ports) == (MtlsMode.PERMISSIVE, ((80, MtlsMode.DISABLE), (81, MtlsMode.PERMISSIVE)))
+    assert mode.decided_by == ObjectRef("PeerAuthentication", "a", "default")
+    assert mode.ports_decided_by == ObjectRef("PeerAuthentication", "a", "w")
+    other = peer_authentication.policies_for("b", ROOT, objects)
+    assert peer_authentication.effective(other, labels_of({"app": "x"})).default is MtlsMode.STRICT
+
+
+def test_the_oldest_of_a_level_wins_then_the_first_by_name() -> None:
+    objects = [
+        policy("a", "default", {"mtls": {"mode": "PERMISSIVE"}}, "2024-01-02T00:00:00Z"),
+        policy("a", "strict-mtls", {"mtls": {"mode": "STRICT"}}, "2024-01-01T00:00:00Z"),
+        policy("b", "z", {"mtls": {"mode": "STRICT"}}),
+        policy("b", "y", {"mtls": {"mode": "DISABLE"}}),
+    ]
+    modes = {
+        namespace: peer_authentication.effective(
+            peer_authentication.policies_for(namespace, ROOT, objects), frozenset()
+        ).default
+        for namespace in ("a", "b")
+    }
+    assert modes == {"a": MtlsMode.STRICT, "b": MtlsMode.DISABLE}
+    found = peer_authentication.ineffective(objects, ROOT)
+    assert [(finding.namespace, finding.name) for finding in found] == [("b", "z"), ("a", "default")]
+    assert "a/strict-mtls is older" in found[1].message
+
+
+def test_a_selector_in_the_root_namespace_decides_nothing() -> None:
+    objects = [policy(ROOT, "p", {"selector": {"matchLabels": {"app": "x"}}, "mtls": {"mode": "STRICT"}})]
+    for namespace in (ROOT, "a"):
+        policies = peer_authentication.policies_for(namespace, ROOT, objects)
+        assert peer_authentication.effective(policies, labels_of({"app": "x"})).default is MtlsMode.PERMISSIVE
+    assert [finding.field for finding in peer_authentication.ineffective(objects, ROOT)] == ["spec.selector"]
