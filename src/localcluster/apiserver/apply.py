@@ -62,7 +62,7 @@ def _custom_strategy(schema: Object, path: tuple[str, ...]) -> tuple[str, str]:
         inner = (schema.get("properties") or {}).get(name, schema.get("additionalProperties"))
         if not isinstance(inner, dict):
             # Every kind's metadata is the same.
-            return schemas.patch_strategy(CONFIG_MAP, path) if path[0] == "metadata" else ("replace", "")
+            return schemas.patch_strategy(CONFIG_MAP, path) if "metadata" in path[:1] else ("replace", "")
         schema = inner
     keys = schema.get("x-kubernetes-list-map-keys") or ()
     if schema.get("x-kubernetes-list-type") == "map" and len(keys) == 1:
@@ -146,7 +146,7 @@ def merge(kind: KindInfo, live: Object | None, applied: Object, strategy: Strate
     present = leaves(base, strategy)
     entries = managed(base)
     mine_before = entries.pop((manager, "Apply"), set())
-    contested = {path for path, value in wanted.items() if not path[-1:] == (".",) and present.get(path) != value}
+    contested = {path for path, value in wanted.items() if path[-1:] != (".",) and present.get(path) != value}
     disputes = {other: fields & contested for other, fields in entries.items() if fields & contested}
     if disputes and not context.force:
         raise _conflict(kind, applied, disputes)

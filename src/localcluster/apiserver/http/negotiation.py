@@ -16,6 +16,7 @@ from localcluster.apiserver.errors import (
     TooLargeError,
     UnsupportedMediaTypeError,
 )
+from localcluster.apiserver.http import protobuf
 
 JSON = "application/json"
 YAML = "application/yaml"
@@ -82,9 +83,9 @@ def media_type_of(request: Request) -> str:
 
 
 async def document_of(request: Request) -> Any:
-    """The decoded body, None if it is empty. BadRequestError if it can't be read, 415 for other formats (protobuf)."""
+    """The decoded body, None if it is empty. BadRequestError if it can't be read, 415 for other formats."""
     media_type = media_type_of(request)
-    if media_type not in (JSON, *_YAML_TYPES, *PATCH_TYPES):
+    if media_type not in (JSON, protobuf.MEDIA_TYPE, *_YAML_TYPES, *PATCH_TYPES):
         raise UnsupportedMediaTypeError(
             f"the body of the request was in an unknown format ({media_type}) - accepted media types include: "
             f"{JSON}, {YAML}"
@@ -93,7 +94,9 @@ async def document_of(request: Request) -> Any:
     if not raw.strip():
         return None
     try:
-        return msgspec.json.decode(raw) if media_type not in _YAML_TYPES else decode_yaml(raw)
+        if media_type == protobuf.MEDIA_TYPE:
+            return protobuf.decode(raw)
+        return decode_yaml(raw) if media_type in _YAML_TYPES else msgspec.json.decode(raw)
     except (msgspec.DecodeError, ValueError) as error:
         raise BadRequestError(f"the body of the request cannot be read as {media_type}: {error}") from error
 
