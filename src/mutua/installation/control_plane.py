@@ -95,8 +95,6 @@ def _container(installation: Installation) -> Object:
         "CLUSTER_ID": installation.cluster_id,
         "PILOT_CERT_PROVIDER": "istiod",
     } | installation.environment
-    if installation.upstream_mark:
-        values["UPSTREAM_MARK"] = str(installation.upstream_mark)
     container: Object = {
         "name": "discovery",
         "image": installation.pilot,

@@ -157,7 +157,6 @@ class Installation(msgspec.Struct, frozen=True):
     environment: dict[str, str]
     resources: dict[str, Any]
     cluster_id: str
-    upstream_mark: int
     base_enabled: bool
     pilot_enabled: bool
     inject_by_default_everywhere: bool
@@ -197,7 +196,6 @@ def installation(tree: Tree, version: str) -> Installation:
         environment={name: _word(value) for name, value in read.mapping("values.pilot.env").items()},
         resources=read.mapping("values.pilot.resources"),
         cluster_id=read.text("values.global.multiCluster.clusterName"),
-        upstream_mark=read.whole_number("values.global.proxy.upstreamMark") if exempt_by == "mark" else 0,
         base_enabled=read.boolean("components.base.enabled"),
         pilot_enabled=read.boolean("components.pilot.enabled"),
         inject_by_default_everywhere=read.boolean("values.sidecarInjectorWebhook.enableNamespacesByDefault"),

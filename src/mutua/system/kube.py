@@ -23,6 +23,7 @@ from mutua.system.kube_resources import (
     Resource,
     WatchEvent,
 )
+from mutua.system.logs import Log
 
 FIELD_MANAGER = "mutua"
 PAGE_SIZE = 500
@@ -34,6 +35,8 @@ RETRY_FIRST_SECONDS = 0.1
 RETRY_LIMIT_SECONDS = 10.0
 
 Object: TypeAlias = dict[str, Any]
+
+_LOG = Log("kube")
 
 
 class KubeClient:
@@ -205,46 +208,51 @@ class KubeClient:
     ) -> AsyncGenerator[WatchEvent, None]:
         """First LISTED, then every change, without end; LISTED again whenever changes may have been missed.
 
-        Survives lost connections, restarts of the server and 410. Raises KubeError only if the very first list fails,
-        or if a later request is refused for good (401, 403, 404), so that the caller can tell its operator.
+        Survives lost connections, restarts of the server, refusals for a while, and 410. Raises KubeError if the very
+        first list fails, and later only KubeNotFoundError: the kind itself is gone.
         """
+        selectors = _selectors(label_selector, field_selector)
         delays = _backoff()
-        first = True
+        listed_before = False
         while True:
             try:
                 listed = await self.list_raw(
                     resource, namespace, label_selector=label_selector, field_selector=field_selector
                 )
             except kube_errors.KubeError as error:
-                if first or error.status in (401, 403, 404):
+                if not listed_before or isinstance(error, kube_errors.KubeNotFoundError):
                     raise
+                _LOG.debug("listing again later", resource=resource.plural, problem=error.message)
                 await asyncio.sleep(next(delays))
                 continue
-            first = False
+            listed_before = True
             yield WatchEvent(EventType.LISTED, listed.objects)
-            version = listed.resource_version
-            with contextlib.suppress(kube_errors.KubeGoneError):
-                while True:
-                    progressed = False
-                    params = _selectors(label_selector, field_selector) | {"resourceVersion": version}
-                    try:
-                        async with contextlib.aclosing(self._watch_once(resource, namespace, params)) as lines:
-                            async for line in lines:
-                                version = line.version or version
-                                progressed = True
-                                if line.event is not None:
-                                    yield line.event
-                    except kube_errors.KubeUnreachableError:
-                        pass
-                    except kube_errors.KubeGoneError:
-                        raise
-                    except kube_errors.KubeError as error:
-                        if error.status in (401, 403, 404):
-                            raise
-                    if progressed:
+            changes = self._changes(resource, namespace, selectors, listed.resource_version)
+            async with contextlib.aclosing(changes):
+                async for event in changes:
+                    delays = _backoff()
+                    yield event
+            await asyncio.sleep(next(delays))
+
+    async def _changes(
+        self, resource: Resource, namespace: str, selectors: dict[str, str], version: str
+    ) -> AsyncGenerator[WatchEvent, None]:
+        """Every change after `version`, over as many connections as it takes; ends when it must be listed again."""
+        delays = _backoff()
+        while True:
+            try:
+                lines = self._watch_once(resource, namespace, selectors | {"resourceVersion": version})
+                async with contextlib.aclosing(lines):
+                    async for line in lines:
+                        version = line.version or version
                         delays = _backoff()
-                    else:
-                        await asyncio.sleep(next(delays))
+                        if line.event is not None:
+                            yield line.event
+            except (kube_errors.KubeGoneError, kube_errors.KubeNotFoundError):
+                return
+            except kube_errors.KubeError as error:
+                _LOG.debug("watching again later", resource=resource.plural, problem=error.message)
+            await asyncio.sleep(next(delays))
 
     async def _watch_once(
         self, resource: Resource, namespace: str, params: dict[str, str]

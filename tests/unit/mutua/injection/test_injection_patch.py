@@ -43,7 +43,7 @@ def environment(pod: dict[str, Any]) -> dict[str, str]:
 
 
 def test_the_patch_leads_to_the_injected_pod() -> None:
-    """The operations, applied by another implementation of RFC 6902, give exactly the pod; the original is untouched."""
+    """Applied by another implementation of RFC 6902, the operations give exactly the pod; the original stays."""
     before = copy.deepcopy(POD)
 
     operations = patch.inject(POD, "secure-apps", InjectorSettings()).operations
