@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import groupby
 from typing import Any
 
 from localcluster.apiserver import kinds
@@ -23,7 +24,7 @@ from localcluster.apiserver.errors import (
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.resources import Resources
 from localcluster.controllers import events, scheduling
-from localcluster.controllers.state import Name, State, name_of
+from localcluster.controllers.state import Name, State, is_terminating, name_of
 from localcluster.controllers.writes import Again, Bind, Create, Delete, Patch, Record, Update, Write
 
 Object = dict[str, Any]
@@ -208,20 +209,37 @@ class Runner:
             self._queue(controller, key)
 
     async def _reconcile(self, controller: Controller, key: Name) -> None:
-        for write in controller.reconcile(self.state, key, self._clock()):
-            if isinstance(write, Again):
-                self._later(controller, key, write.seconds)
+        for is_creation, group in groupby(
+            controller.reconcile(self.state, key, self._clock()), key=lambda write: isinstance(write, Create)
+        ):
+            if is_creation:
+                await self._create_all(controller, key, [write for write in group if isinstance(write, Create)])
                 continue
-            try:
-                result = await self._write(write)
-            except ApiError as error:
-                if controller.failed is not None and isinstance(write, Create):
-                    for consequence in controller.failed(self.state, key, error, self._clock()):
+            for write in group:
+                if isinstance(write, Again):
+                    self._later(controller, key, write.seconds)
+                else:
+                    await self._write(write)
+
+    async def _create_all(self, controller: Controller, key: Name, creations: list[Create]) -> None:
+        """Create side by side, so that the store can make them durable in one go; raise the first refusal.
+
+        Batches double from one, as in Kubernetes: what is refused once is not tried a hundred times.
+        """
+        done, size = 0, 1
+        while done < len(creations):
+            batch = creations[done : done + size]
+            results = await asyncio.gather(*map(self._write, batch), return_exceptions=True)
+            for result in results:
+                if isinstance(result, ApiError) and controller.failed is not None:
+                    for consequence in controller.failed(self.state, key, result, self._clock()):
                         await self._write(consequence)
-                raise
-            if isinstance(write, Create) and result is not None and controller.created is not None:
-                for consequence in controller.created(self.state, key, result):
-                    await self._write(consequence)
+                if isinstance(result, BaseException):
+                    raise result
+                if result is not None and controller.created is not None:
+                    for consequence in controller.created(self.state, key, result):
+                        await self._write(consequence)
+            done, size = done + len(batch), size * 2
 
     def _retry(self, controller: Controller, key: Name, error: ApiError | None) -> None:
         place = (controller.name, key)
@@ -253,6 +271,10 @@ class Runner:
         """Do it, and take note of the answer. None: there was nothing to do (any more)."""
         match write:
             case Create(kind, item):
+                namespace = self.state.get(kinds.NAMESPACE, "", item["metadata"].get("namespace") or "")
+                if namespace is not None and is_terminating(namespace):
+                    # Nothing new may come; what asks for it goes too.
+                    return None
                 try:
                     return self._noted(kind, await self._resources.create(kind, item))
                 except AlreadyExistsError:

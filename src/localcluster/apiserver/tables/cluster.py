@@ -1,0 +1,234 @@
+"""Tables of what a cluster consists of, and of configuration: nodes, namespaces, accounts, secrets, events, RBAC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from localcluster.apiserver.tables.cells import (
+    AGE,
+    CREATED_AT,
+    NAME,
+    NONE,
+    UNKNOWN,
+    UNSET,
+    Cell,
+    Column,
+    Printer,
+    age,
+    name_of,
+    since,
+    wide,
+)
+
+Object = dict[str, Any]
+
+_ROLE_LABEL = "node-role.kubernetes.io/"
+
+
+def _namespace(item: Object, now: datetime) -> list[Cell]:
+    return [name_of(item), (item.get("status") or {}).get("phase", ""), age(item, now)]
+
+
+def _node(item: Object, now: datetime) -> list[Cell]:
+    spec, status = item.get("spec") or {}, item.get("status") or {}
+    info = status.get("nodeInfo") or {}
+    ready = next((c.get("status") for c in status.get("conditions") or () if c.get("type") == "Ready"), None)
+    words = [{"True": "Ready", None: "Unknown"}.get(ready, "NotReady")]
+    if spec.get("unschedulable"):
+        words.append("SchedulingDisabled")
+    names = item["metadata"].get("labels") or {}
+    roles = sorted(name.removeprefix(_ROLE_LABEL) for name in names if name.startswith(_ROLE_LABEL))
+    addresses = {entry["type"]: entry["address"] for entry in reversed(status.get("addresses") or ())}
+    return [
+        name_of(item),
+        ",".join(words),
+        ",".join(filter(None, roles)) or NONE,
+        age(item, now),
+        info.get("kubeletVersion", ""),
+        addresses.get("InternalIP", NONE),
+        addresses.get("ExternalIP", NONE),
+        info.get("osImage") or UNKNOWN,
+        info.get("kernelVersion") or UNKNOWN,
+        info.get("containerRuntimeVersion") or UNKNOWN,
+    ]
+
+
+def _secret(item: Object, now: datetime) -> list[Cell]:
+    return [name_of(item), item.get("type", "Opaque"), len(item.get("data") or ()), age(item, now)]
+
+
+def _config_map(item: Object, now: datetime) -> list[Cell]:
+    return [name_of(item), len(item.get("data") or ()) + len(item.get("binaryData") or ()), age(item, now)]
+
+
+def _service_account(item: Object, now: datetime) -> list[Cell]:
+    return [name_of(item), len(item.get("secrets") or ()), age(item, now)]
+
+
+def _event(item: Object, now: datetime) -> list[Cell]:
+    involved = item.get("involvedObject") or item.get("regarding") or {}
+    series = item.get("series") or {}
+    first = item.get("firstTimestamp") or item.get("deprecatedFirstTimestamp") or item.get("eventTime")
+    last = series.get("lastObservedTime") or item.get("lastTimestamp") or item.get("deprecatedLastTimestamp") or first
+    source = item.get("source") or item.get("deprecatedSource") or {}
+    component = source.get("component") or item.get("reportingComponent") or item.get("reportingController") or ""
+    kind = str(involved.get("kind") or "").lower()
+    count = series.get("count") or item.get("count") or item.get("deprecatedCount") or 1
+    return [
+        since(last, now),
+        item.get("type", ""),
+        item.get("reason", ""),
+        f"{kind}/{involved['name']}" if involved.get("name") else kind,
+        involved.get("fieldPath") or "",
+        f"{component}, {source['host']}" if source.get("host") else component,
+        str(item.get("message") or item.get("note") or "").strip(),
+        since(first, now),
+        count,
+        name_of(item),
+    ]
+
+
+def _lease(item: Object, now: datetime) -> list[Cell]:
+    return [name_of(item), (item.get("spec") or {}).get("holderIdentity") or "", age(item, now)]
+
+
+def _webhooks(item: Object, now: datetime) -> list[Cell]:
+    return [name_of(item), len(item.get("webhooks") or ()), age(item, now)]
+
+
+def _created(item: Object, now: datetime) -> list[Cell]:
+    return [name_of(item), item["metadata"].get("creationTimestamp")]
+
+
+def _role_binding(item: Object, now: datetime) -> list[Cell]:
+    reference = item.get("roleRef") or {}
+    by_kind: dict[str, list[str]] = {"User": [], "Group": [], "ServiceAccount": []}
+    for subject in item.get("subjects") or ():
+        name = subject.get("name", "")
+        shown = f"{subject.get('namespace', '')}/{name}" if subject.get("kind") == "ServiceAccount" else name
+        by_kind.setdefault(subject.get("kind", ""), []).append(shown)
+    return [
+        name_of(item),
+        f"{reference.get('kind', '')}/{reference.get('name', '')}",
+        age(item, now),
+        *(", ".join(by_kind[kind]) for kind in ("User", "Group", "ServiceAccount")),
+    ]
+
+
+def _disruption_budget(item: Object, now: datetime) -> list[Cell]:
+    spec, status = item.get("spec") or {}, item.get("status") or {}
+    least, most = spec.get("minAvailable"), spec.get("maxUnavailable")
+    return [
+        name_of(item),
+        "N/A" if least is None else str(least),
+        "N/A" if most is None else str(most),
+        status.get("disruptionsAllowed", 0),
+        age(item, now),
+    ]
+
+
+def _claim(item: Object, now: datetime) -> list[Cell]:
+    spec, status = item.get("spec") or {}, item.get("status") or {}
+    words = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
+    phase = "Terminating" if item["metadata"].get("deletionTimestamp") else status.get("phase", "")
+    bound = bool(spec.get("volumeName"))
+    modes = ",".join(words.get(mode, mode) for mode in status.get("accessModes") or ()) if bound else ""
+    capacity = (status.get("capacity") or {}).get("storage", "") if bound else ""
+    return [
+        name_of(item),
+        phase,
+        spec.get("volumeName") or "",
+        capacity,
+        modes,
+        spec.get("storageClassName") or "",
+        spec.get("volumeAttributesClassName") or UNSET,
+        age(item, now),
+        spec.get("volumeMode") or "",
+    ]
+
+
+def _storage_class(item: Object, now: datetime) -> list[Cell]:
+    annotations = item["metadata"].get("annotations") or {}
+    is_default = annotations.get("storageclass.kubernetes.io/is-default-class") == "true"
+    return [
+        f"{name_of(item)} (default)" if is_default else name_of(item),
+        item.get("provisioner", ""),
+        item.get("reclaimPolicy") or "Delete",
+        item.get("volumeBindingMode") or "Immediate",
+        bool(item.get("allowVolumeExpansion")),
+        age(item, now),
+    ]
+
+
+NAMESPACES = Printer((NAME, Column("Status"), AGE), _namespace)
+NODES = Printer(
+    (
+        NAME,
+        Column("Status"),
+        Column("Roles"),
+        AGE,
+        Column("Version"),
+        *(wide(name) for name in ("Internal-IP", "External-IP", "OS-Image", "Kernel-Version", "Container-Runtime")),
+    ),
+    _node,
+)
+SECRETS = Printer((NAME, Column("Type"), Column("Data"), AGE), _secret)
+CONFIG_MAPS = Printer((NAME, Column("Data"), AGE), _config_map)
+SERVICE_ACCOUNTS = Printer((NAME, Column("Secrets"), AGE), _service_account)
+EVENTS = Printer(
+    (
+        Column("Last Seen"),
+        Column("Type"),
+        Column("Reason"),
+        Column("Object"),
+        wide("Subobject"),
+        wide("Source"),
+        Column("Message"),
+        wide("First Seen"),
+        wide("Count", "integer"),
+        Column("Name", priority=1, format="name"),
+    ),
+    _event,
+)
+LEASES = Printer((NAME, Column("Holder"), AGE), _lease)
+WEBHOOK_CONFIGURATIONS = Printer((NAME, Column("Webhooks", "integer"), AGE), _webhooks)
+CREATED = Printer((NAME, CREATED_AT), _created)
+ROLE_BINDINGS = Printer(
+    (NAME, Column("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")), _role_binding
+)
+DISRUPTION_BUDGETS = Printer(
+    (
+        NAME,
+        Column("Min Available"),
+        Column("Max Unavailable"),
+        Column("Allowed Disruptions", "integer"),
+        AGE,
+    ),
+    _disruption_budget,
+)
+CLAIMS = Printer(
+    (
+        NAME,
+        Column("Status"),
+        Column("Volume"),
+        Column("Capacity"),
+        Column("Access Modes"),
+        Column("StorageClass"),
+        Column("VolumeAttributesClass"),
+        AGE,
+        wide("VolumeMode"),
+    ),
+    _claim,
+)
+STORAGE_CLASSES = Printer(
+    (
+        NAME,
+        Column("Provisioner"),
+        Column("ReclaimPolicy"),
+        Column("VolumeBindingMode"),
+        Column("AllowVolumeExpansion"),
+        AGE,
+    ),
+    _storage_class,
+)
