@@ -1,6 +1,7 @@
 """The node agent: watches the API, runs its pods, answers DNS, translates service addresses, serves streams."""
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack, suppress
@@ -35,6 +36,9 @@ async def run(context: NodeContext) -> None:
     `context.report_ready` is called once the Node is Ready and pods can start. Raises OSError when the machine
     refuses what a node needs (addresses taken, no nftables).
     """
+    # They tell of every request, and of commands' arguments, which may be secrets.
+    for library in ("httpx2", "uvicorn"):
+        logging.getLogger(library).setLevel(logging.WARNING)
     async with AsyncExitStack() as exits:
         client = ApiClient.for_cluster(context.paths)
         exits.push_async_callback(client.close)

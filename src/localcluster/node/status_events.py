@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import os
+import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -99,7 +99,8 @@ class EventRecorder:
                 del self._known[key]  # it has expired, or was deleted: a new one begins
             else:
                 return
-        name = f"{event['involvedObject']['name']}.{os.urandom(8).hex()}"
+        # As client-go names them: events of one second are listed in the order in which they happened.
+        name = f"{event['involvedObject']['name']}.{time.time_ns():x}"
         event["metadata"]["name"] = name
         await self._client.create("events", event, namespace)
         self._known[key] = _Series(name, 1)
