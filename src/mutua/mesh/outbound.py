@@ -75,9 +75,9 @@ class Outbound:
         self._mentioned = directory.mentioned | rules.mentioned
         self._audiences: dict[_Key, _Audience] = {}
         self._views: dict[str, OutboundView] = {}
-        # The answers so far, only to keep the identity of what comes out equal.
-        self._prior: dict[_Key, _Audience] = {**previous._prior, **previous._audiences} if previous else {}
-        self._prior_views: dict[str, OutboundView] = {**previous._prior_views, **previous._views} if previous else {}
+        # Earlier answers, only to keep the identity of what comes out equal. What nobody asked for is forgotten.
+        self._prior: Mapping[_Key, _Audience] = (previous._audiences or previous._prior) if previous else {}
+        self._prior_views: Mapping[str, OutboundView] = (previous._views or previous._prior_views) if previous else {}
 
     def view(self, namespace: str, labels: Labels) -> OutboundView:
         """What a client with these labels in this namespace can dial."""

@@ -7,7 +7,7 @@ import msgspec
 
 from mutua.api import kinds
 from mutua.api.findings import Finding
-from mutua.api.kinds import AnyObject, Key
+from mutua.api.kinds import Key
 from mutua.api.meshconfig import MeshConfig
 from mutua.mesh import findings
 from mutua.mesh.destination_rule import DestinationRules
@@ -25,7 +25,8 @@ DEFAULT_CLUSTER_DOMAIN: Final = "cluster.local"
 ANY_OTHER_NAMESPACE: Final = ""
 """Under this name, what a namespace accepts in which there is nothing of its own."""
 
-_MAX_REMEMBERED_VIEWS: Final = 4096
+_ViewKey = tuple[int, int, int]
+_Endpoints = tuple[tuple[OutboundService, ...], tuple[LoadAssignment, ...]]
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -53,25 +54,32 @@ class Parts(msgspec.Struct, frozen=True, eq=False):
 class MeshSnapshot:
     """A value: snapshots of the same objects and settings answer alike. What it works out on demand it remembers."""
 
-    __slots__ = ("_endpoints", "_findings", "_judged", "_views", "objects", "parts")
+    __slots__ = (
+        "_earlier_endpoints",
+        "_earlier_views",
+        "_endpoints",
+        "_findings",
+        "_judged",
+        "_views",
+        "objects",
+        "parts",
+    )
 
     def __init__(self, objects: ObjectSet, parts: Parts, previous: "MeshSnapshot | None" = None) -> None:
         self.objects = objects
         self.parts = parts
         self._findings: tuple[Finding, ...] | None = None
-        self._judged: dict[tuple[str, Key], tuple[AnyObject, tuple[Finding, ...]]] = (
-            previous._judged if previous else {}
-        )
-        same_endpoints = previous is not None and previous.parts.loads is parts.loads
-        # Keyed by identity of the services tuple, which the value beside it keeps alive.
-        self._endpoints: dict[int, tuple[tuple[OutboundService, ...], tuple[LoadAssignment, ...]]] = (
-            previous._endpoints if previous is not None and same_endpoints else {}
-        )
-        # Keyed by identity of the three parts, which the view keeps alive.
-        reusable = (
-            previous is not None and previous.parts.mesh is parts.mesh and len(previous._views) < _MAX_REMEMBERED_VIEWS
-        )
-        self._views: dict[tuple[int, int, int], ProxyView] = previous._views if previous and reusable else {}
+        self._judged: findings.Judged = previous._judged if previous else {}
+        # Memories are keyed by identity of what they were made from, which the value keeps alive. Of the previous
+        # snapshot's, only what somebody asked for is passed on, so that nothing piles up.
+        self._endpoints: dict[int, _Endpoints] = {}
+        self._earlier_endpoints: dict[int, _Endpoints] = {}
+        if previous is not None and previous.parts.loads is parts.loads:
+            self._earlier_endpoints = previous._endpoints or previous._earlier_endpoints
+        self._views: dict[_ViewKey, ProxyView] = {}
+        self._earlier_views: dict[_ViewKey, ProxyView] = {}
+        if previous is not None and previous.parts.mesh is parts.mesh:
+            self._earlier_views = previous._views or previous._earlier_views
 
     @property
     def mesh(self) -> MeshView:
@@ -108,7 +116,8 @@ class MeshSnapshot:
     def findings(self) -> tuple[Finding, ...]:
         """What is wrong or without effect among the objects, sorted."""
         if self._findings is None:
-            self._findings = findings.of_objects(self.objects, self.mesh.root_namespace, self._judged)
+            root_namespace = self.mesh.root_namespace
+            self._findings, self._judged = findings.of_objects(self.objects, root_namespace, self._judged)
         return self._findings
 
     def workload(self, namespace: str, name: str) -> Workload | None:
@@ -138,11 +147,11 @@ class MeshSnapshot:
 
     def endpoints_of(self, services: tuple[OutboundService, ...]) -> tuple[LoadAssignment, ...]:
         """The assignments of all these Services, ascending by host and port."""
-        remembered = self._endpoints.get(id(services))
+        remembered = self._endpoints.get(id(services)) or self._earlier_endpoints.get(id(services))
         if remembered is None:
             loads = self.parts.loads
-            every = tuple(load for service in services for load in loads.get(service.host, ()))
-            remembered = self._endpoints[id(services)] = (services, every)
+            remembered = (services, tuple(load for service in services for load in loads.get(service.host, ())))
+        self._endpoints[id(services)] = remembered
         return remembered[1]
 
     def view_of(self, inbound: InboundView, outbound: OutboundView) -> ProxyView:
@@ -151,5 +160,6 @@ class MeshSnapshot:
         key = (id(inbound), id(outbound), id(endpoints))
         view = self._views.get(key)
         if view is None:
-            view = self._views[key] = ProxyView(self.mesh, inbound, outbound, endpoints)
+            view = self._earlier_views.get(key) or ProxyView(self.mesh, inbound, outbound, endpoints)
+            self._views[key] = view
         return view
