@@ -90,7 +90,7 @@ def _host_root(plan: RootPlan, root: str, layers: str) -> list[str]:
     for name in layout.bound:
         os.mkdir(f"{root}/{name}")
         linux.bind(f"/{name}", f"{root}/{name}", read_only=True)
-    for name, mode in (("tmp", _SHARED), ("run", 0o755), ("run/lock", _SHARED), ("home", 0o755), ("root", 0o700)):
+    for name, mode in (("tmp", _SHARED), ("run", 0o755), ("run/lock", _SHARED), ("home", 0o755), ("root", 0o755)):
         if not os.path.islink(f"{root}/{name}"):
             os.mkdir(f"{root}/{name}")
             os.chmod(f"{root}/{name}", mode)
