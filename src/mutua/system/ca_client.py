@@ -28,7 +28,7 @@ METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 MAX_TOKEN_BYTES = 64 * 1024
 
 RETRIES = 5
-FIRST_BACK_OFF_SECONDS = 0.1
+FIRST_BACK_OFF = timedelta(milliseconds=100)
 BACK_OFF_JITTER = 0.1
 RETRYABLE = frozenset(
     {
@@ -67,6 +67,7 @@ class CaClientSettings:
     pkcs8: bool = False
     cluster_id: str = ""
     call_timeout: timedelta = timedelta(seconds=10)
+    first_back_off: timedelta = FIRST_BACK_OFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class CaClient:
     async def _call(
         self, request: protos.IstioCertificateRequest, current: WorkloadCertificate | None
     ) -> Sequence[str]:
-        back_off = FIRST_BACK_OFF_SECONDS
+        back_off = self._settings.first_back_off.total_seconds()
         for attempt in range(RETRIES + 1):
             try:
                 return await self._call_once(request, current)
@@ -230,5 +231,5 @@ def endless_back_off(failures: int, *, longest: timedelta = timedelta(seconds=4)
 
     The cap keeps every renewal within five seconds of the control plane's return; the spread keeps them apart.
     """
-    base = min(FIRST_BACK_OFF_SECONDS * 2 ** min(failures, 10), longest.total_seconds())
+    base = min(FIRST_BACK_OFF.total_seconds() * 2 ** min(failures, 10), longest.total_seconds())
     return timedelta(seconds=base * random.uniform(0.75, 1.25))  # noqa: S311 - spread, not secrecy

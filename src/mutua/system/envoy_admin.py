@@ -36,7 +36,7 @@ def active_connections_in(stats: str, except_ports: tuple[int, ...]) -> int:
     for found in _ACTIVE.finditer(stats):
         listener = found["listener"]
         if (
-            listener == "admin"
+            listener.partition(".")[0] == "admin"
             or ".worker_" in listener
             or listener.endswith(tuple(f"_{port}" for port in except_ports))
         ):

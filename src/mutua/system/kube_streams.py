@@ -38,10 +38,12 @@ async def execute(kube: KubeClient, namespace: str, pod: str, container: str, ar
     action = f"run a command in pod {namespace}/{pod}"
     output: dict[int, bytearray] = {_STDOUT: bytearray(), _STDERR: bytearray(), _ERROR: bytearray()}
     async with _open(kube, PODS.path(namespace, pod, "exec"), params, EXEC_PROTOCOLS, action) as connection:
-        async for message in connection:
-            frame = message if isinstance(message, bytes) else message.encode()
-            if frame and frame[0] in output:
-                output[frame[0]] += frame[1:]
+        # An end without a goodbye shows below: the status is missing.
+        with contextlib.suppress(ConnectionClosed):
+            async for message in connection:
+                frame = message if isinstance(message, bytes) else message.encode()
+                if frame and frame[0] in output:
+                    output[frame[0]] += frame[1:]
     if not output[_ERROR]:
         raise kube_errors.KubeUnreachableError(f"cannot {action}: the stream ended before the command did")
     return Executed(bytes(output[_STDOUT]), bytes(output[_STDERR]), _exit_code(bytes(output[_ERROR]), action))
@@ -81,6 +83,9 @@ class PortForward:
             for start in range(0, len(content), _FRAME_BYTES):
                 await self._connection.send(bytes((_DATA,)) + content[start : start + _FRAME_BYTES])
         except ConnectionClosed as error:
+            # What the node said before it closed explains more than that it closed.
+            while await self.receive():
+                pass
             raise kube_errors.KubeUnreachableError(f"cannot {self._action}: the stream has ended") from error
 
     async def close(self) -> None:
