@@ -22,7 +22,7 @@ def write_atomically(directory: Path, files: Files) -> bool:
     """
     for path in files:
         _check_relative(path)
-    directory.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    make_folder(directory)
     current = directory / _CURRENT
     old = current.resolve() if current.is_symlink() else None
     if old is not None and _read(old) == files:
@@ -48,6 +48,14 @@ def write_atomically(directory: Path, files: Files) -> bool:
     return True
 
 
+def make_folder(path: Path) -> None:
+    """A folder, with its parents, that a container's user may enter, whoever that is. The umask is for our own files."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    for each in reversed(missing):
+        each.mkdir(exist_ok=True)
+        each.chmod(_FOLDER_MODE)
+
+
 def _check_relative(path: str) -> None:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or parts[0].startswith(".."):
@@ -55,7 +63,7 @@ def _check_relative(path: str) -> None:
 
 
 def _write(path: Path, file: VolumeFile) -> None:
-    path.parent.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    make_folder(path.parent)
     # Closed to others before the content is in it.
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as target:
@@ -85,5 +93,5 @@ def inside(root: Path, sub_path: str) -> Path:
     if not target.is_relative_to(base) or sub_path.startswith("/"):
         raise VolumeError(f"subPath {sub_path!r} leads out of its volume")
     if not target.exists():
-        target.mkdir(mode=_FOLDER_MODE, parents=True)
+        make_folder(target)
     return target

@@ -22,7 +22,7 @@ from localcluster.node.volumes import (
     unsupported,
     volume_files,
 )
-from localcluster.node.volumes_disk import inside, write_atomically
+from localcluster.node.volumes_disk import inside, make_folder, write_atomically
 
 _log = logging.getLogger(__name__)
 _RENEW_AT = 0.8
@@ -174,13 +174,14 @@ def _projected_kind(volume: Mapping[str, Any]) -> bool:
 def _check_host_path(path: Path, kind: str, name: str) -> None:
     """The checks of `hostPath.type`; the empty type checks nothing."""
     if kind == "DirectoryOrCreate":
-        path.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_folder(path)
     elif kind == "FileOrCreate":
-        path.touch(mode=0o644)
+        path.touch()
+        path.chmod(0o644)
     checks = {"Directory": path.is_dir, "File": path.is_file, "Socket": path.is_socket}
     if kind in checks and not checks[kind]():
         raise VolumeError(
             f'MountVolume.SetUp failed for volume "{name}" : hostPath type check failed: {path} is not a {kind.lower()}'
         )
     if not kind and not path.exists():
-        path.mkdir(mode=0o755, parents=True)
+        make_folder(path)
