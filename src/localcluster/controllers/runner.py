@@ -38,6 +38,7 @@ _LONGEST_DELAY_SECONDS = 30.0
 _PAUSE_AFTER_A_BROKEN_WATCH_SECONDS = 1.0
 _CONCURRENT_KEYS = 16
 _MOST_WAITING_RECORDS = 1000
+_FIRST_BATCH = 8
 
 
 @dataclass(frozen=True)
@@ -224,9 +225,9 @@ class Runner:
     async def _create_all(self, controller: Controller, key: Name, creations: list[Create]) -> None:
         """Create side by side, so that the store can make them durable in one go; raise the first refusal.
 
-        Batches double from one, as in Kubernetes: what is refused once is not tried a hundred times.
+        Batches grow, so that what is refused a few times is not tried a hundred times.
         """
-        done, size = 0, 1
+        done, size = 0, _FIRST_BATCH
         while done < len(creations):
             batch = creations[done : done + size]
             results = await asyncio.gather(*map(self._write, batch), return_exceptions=True)
@@ -271,8 +272,8 @@ class Runner:
         """Do it, and take note of the answer. None: there was nothing to do (any more)."""
         match write:
             case Create(kind, item):
-                namespace = self.state.get(kinds.NAMESPACE, "", item["metadata"].get("namespace") or "")
-                if namespace is not None and is_terminating(namespace):
+                home = self.state.get(kinds.NAMESPACE, "", item["metadata"].get("namespace") or "")
+                if home is not None and is_terminating(home):
                     # Nothing new may come; what asks for it goes too.
                     return None
                 try:
