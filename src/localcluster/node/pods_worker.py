@@ -215,7 +215,7 @@ class PodWorker:
         except NotStartableError as error:
             self._set(after_start_error(self.view.containers[name], error.reason, str(error), self._now()))
             self._tell_start_error(spec, error)
-        except ContainerStartError as error:
+        except (ContainerStartError, OSError) as error:
             self._event("Warning", "Failed", f"Error: {error}", container=name)
             ended = Terminated(_START_ERROR_CODE, "StartError", begun, datetime.now(UTC), str(error))
             self._ended(after_start(self.view.containers[name], begun), ended)

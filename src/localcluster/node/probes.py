@@ -10,7 +10,7 @@ ProbeKind = Literal["startup", "readiness", "liveness"]
 # so, instead of up to a period later. Kubernetes allows it (the period is a promise to ask at least that often), and
 # the extra attempts never count as failures. A command is dearer than a connection, so it is tried less often.
 _EAGER_SECONDS = 0.05
-_EAGER_COMMAND_SECONDS = 0.5
+_EAGER_COMMAND_SECONDS = 0.2
 _EAGER_FOR_SECONDS = 5.0
 _LESS_EAGER_SECONDS = 0.5
 _LESS_EAGER_FOR_SECONDS = 60.0

@@ -49,7 +49,7 @@ def write_atomically(directory: Path, files: Files) -> bool:
 
 
 def make_folder(path: Path) -> None:
-    """A folder, with its parents, that a container's user may enter, whoever that is. The umask is for our own files."""
+    """Makes a folder and its parents so that a container's user may enter: the umask is for our own files."""
     missing = [each for each in (path, *path.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
