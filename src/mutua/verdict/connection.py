@@ -1,0 +1,103 @@
+"""Whether a connection from one workload to a Service's endpoint comes about, how it is protected, and who decided."""
+
+from enum import StrEnum
+from typing import Final
+
+from mutua.mesh import view
+from mutua.mesh.proxy_view import (
+    ClientTls,
+    ClientTlsMode,
+    Endpoint,
+    Frozen,
+    MtlsMode,
+    ObjectRef,
+    OutboundPort,
+    OutboundService,
+)
+from mutua.mesh.snapshot import MeshSnapshot
+from mutua.mesh.workloads import Workload
+
+
+class Protection(StrEnum):
+    """What the client's side puts around the bytes of its application."""
+
+    NONE = "plaintext"
+    TLS = "TLS"  # of the user's own: the mesh's identities play no part
+    MUTUAL_TLS = "mutual TLS"  # with the workload's certificate
+
+
+class Verdict(Frozen, frozen=True):
+    """What becomes of one connection. The two objects are what decided each side; None is a default."""
+
+    succeeds: bool
+    protection: Protection
+    reason: str
+    client_rule: ObjectRef | None = None
+    server_policy: ObjectRef | None = None
+
+    @property
+    def uses_mutual_tls(self) -> bool:
+        """Whether both sides prove who they are."""
+        return self.succeeds and self.protection is Protection.MUTUAL_TLS
+
+
+_BY_MODE: Final = {
+    ClientTlsMode.DISABLE: Protection.NONE,
+    ClientTlsMode.SIMPLE: Protection.TLS,
+    ClientTlsMode.MUTUAL: Protection.TLS,
+    ClientTlsMode.ISTIO_MUTUAL: Protection.MUTUAL_TLS,
+}
+
+
+def protection(tls: ClientTls, endpoint: Endpoint) -> Protection:
+    """What a sidecar sends to an endpoint under these settings."""
+    if tls.mode is ClientTlsMode.AUTO:
+        return Protection.MUTUAL_TLS if endpoint.mtls else Protection.NONE
+    return _BY_MODE[tls.mode]
+
+
+def judge(snapshot: MeshSnapshot, client: Workload, host: str, port: int) -> tuple[Verdict, ...]:
+    """One verdict per endpoint of a Service port, in order of address; () if there is no such port or no endpoint."""
+    load = next((item for item in snapshot.load(host) if item.port == port), None)
+    if load is None:
+        return ()
+    dialled = _dialled(snapshot, client, host, port) if client.has_sidecar else None
+    return tuple(_to_endpoint(snapshot, dialled, endpoint) for endpoint in load.endpoints)
+
+
+def _dialled(snapshot: MeshSnapshot, client: Workload, host: str, number: int) -> OutboundPort | None:
+    """How the client's sidecar dials the port; None if its namespace does not see the Service."""
+    outbound = view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound
+    service: OutboundService | None = next((item for item in outbound.services if item.host == host), None)
+    return next((item for item in service.ports if item.number == number), None) if service else None
+
+
+def _to_endpoint(snapshot: MeshSnapshot, dialled: OutboundPort | None, endpoint: Endpoint) -> Verdict:
+    sent = protection(dialled.tls, endpoint) if dialled else Protection.NONE
+    rule = dialled.destination_rule if dialled else None
+    server = snapshot.workload_by_address(endpoint.address)
+    if server is None or not server.has_sidecar:
+        if sent is Protection.MUTUAL_TLS:
+            return Verdict(False, sent, f"{_name(endpoint)} has no sidecar to answer mutual TLS", rule)
+        return Verdict(True, sent, f"{_name(endpoint)} has no sidecar: whatever arrives reaches the application", rule)
+    effective = snapshot.mode_of(server)
+    mode = effective.on_port(endpoint.port)
+    by_port = any(number == endpoint.port for number, _ in effective.ports)
+    policy = effective.ports_decided_by if by_port else effective.decided_by
+    accepted, reason = _accepts(mode, sent)
+    said_by = f"{policy.kind} {policy.namespace}/{policy.name}" if policy else "the default"
+    return Verdict(accepted, sent, f"{reason}: port {endpoint.port} is {mode.value} by {said_by}", rule, policy)
+
+
+def _accepts(mode: MtlsMode, sent: Protection) -> tuple[bool, str]:
+    if sent is Protection.MUTUAL_TLS:
+        if mode is MtlsMode.DISABLE:
+            return False, "mutual TLS reaches an application that does not expect it"
+        return True, "mutual TLS is accepted"
+    if mode is MtlsMode.STRICT:
+        return False, f"{sent.value} is refused"
+    return True, f"{sent.value} is accepted"
+
+
+def _name(endpoint: Endpoint) -> str:
+    return f"{endpoint.namespace}/{endpoint.workload}" if endpoint.workload else endpoint.address
