@@ -64,7 +64,7 @@ def _custom_strategy(schema: Object, path: tuple[str, ...]) -> tuple[str, str]:
             # Every kind's metadata is the same.
             return schemas.patch_strategy(CONFIG_MAP, path) if "metadata" in path[:1] else ("replace", "")
         schema = inner
-    keys = schema.get("x-kubernetes-list-map-keys") or ()
+    keys = list(schema.get("x-kubernetes-list-map-keys") or ())
     if schema.get("x-kubernetes-list-type") == "map" and len(keys) == 1:
         return "merge", str(keys[0])
     return ("merge", "") if schema.get("x-kubernetes-list-type") == "set" else ("replace", "")
