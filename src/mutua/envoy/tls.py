@@ -3,7 +3,7 @@
 from ipaddress import ip_address
 from typing import Any, Final
 
-from envoy.config.core.v3 import base_pb2, config_source_pb2, grpc_service_pb2
+from envoy.config.core.v3 import backoff_pb2, base_pb2, config_source_pb2, grpc_service_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
@@ -141,12 +141,12 @@ def _workload_secret(name: str) -> Any:
 
     The bootstrap asks for them with the very same source: Envoy then keeps one copy, and shows one.
     """
-    return _secret(name, 0, base_pb2.BackoffStrategy(base_interval=duration(0.02), max_interval=duration(0.05)))
+    return _secret(name, 0, backoff_pb2.BackoffStrategy(base_interval=duration(0.02), max_interval=duration(0.05)))
 
 
 def _file_secret(name: str) -> Any:
     """A secret that the agent reads from the pod's files, if it is there."""
-    retry = base_pb2.BackoffStrategy(base_interval=duration(1), max_interval=duration(30))
+    retry = backoff_pb2.BackoffStrategy(base_interval=duration(1), max_interval=duration(30))
     return _secret(name, FILE_SECRET_PATIENCE_SECONDS, retry)
 
 

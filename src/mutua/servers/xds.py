@@ -184,9 +184,9 @@ class XdsServer:
             _log.warn("proxy is refused from now on", proxy=connection.node, reason=error.message)
             connection.refuse(error)
             return
-        except MutuaError as error:
-            connection.error = error.message
-            _log.error("proxy keeps its last configuration", proxy=connection.node, reason=error.message)
+        except Exception as error:  # a fault of ours with one proxy must not keep the news from the others
+            connection.error = str(error)
+            _log.error("proxy keeps its last configuration", proxy=connection.node, reason=f"{error!r}")
         else:
             connection.view, connection.error = view, ""
             connection.take(stream.on_resources(connection.state, resources))
@@ -214,9 +214,10 @@ class XdsServer:
             await _end(context, grpc.StatusCode.PERMISSION_DENIED, error, identity)
         except InvalidInputError as error:
             await _end(context, grpc.StatusCode.INVALID_ARGUMENT, error, identity)
-        except MutuaError as error:
-            _log.error("proxy gets no configuration", caller=identity, reason=error.message)
+        except Exception as error:  # gRPC would tell the peer what went wrong inside, and us nothing
+            _log.error("proxy gets no configuration", identity=identity, reason=f"{error!r}")
             await context.abort(grpc.StatusCode.INTERNAL, "the configuration could not be made")
+            raise AssertionError("abort returned") from error
         number = next(self._numbers)
         self._connections[number] = connection
         _log.info("proxy connected", proxy=node, identity=identity, delta=delta)

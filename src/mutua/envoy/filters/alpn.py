@@ -18,7 +18,6 @@ def http_filter() -> Any:
     """Offers the ALPN of requests upstream, instead of the cluster's ALPN of plain bytes."""
     offered = value_pb2.FilterStateValue(
         object_key=OFFERED_PROTOCOLS,
-        read_only=True,
         format_string=substitution_format_string_pb2.SubstitutionFormatString(
             text_format_source=base_pb2.DataSource(inline_string=",".join(tls.SNIFFED_HTTP_CLIENT_ALPN))
         ),
