@@ -246,9 +246,7 @@ class _Builder:
             body = self._body(reference, ("application/json",), answer=True)
             found: Document = {
                 "operationId": f"{action}{kind.version.capitalize()}{kind.kind}",
-                "responses": {
-                    "200": {"description": "OK", **self._body(reference, ("application/json",), answer=True)}
-                },
+                "responses": {"200": {"description": "OK", **body}},
                 "x-kubernetes-action": action,
                 "x-kubernetes-group-version-kind": _identity(kind),
             }
