@@ -213,7 +213,7 @@ def parse_port_list(flag: str, text: str) -> tuple[int, ...]:
     """Port numbers separated by commas, without duplicates. Raises InvalidInputError with the flag's name."""
     numbers: dict[int, None] = {}
     for part in _parts(text):
-        if not part.isdecimal() or not 0 < int(part) < 65536:
+        if not part.isascii() or not part.isdecimal() or not 0 < int(part) < 65536:
             raise InvalidInputError(
                 f"{flag}: {part!r} is not a port", "use numbers from 1 to 65535, separated by commas"
             )

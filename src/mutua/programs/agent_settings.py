@@ -162,7 +162,7 @@ def _required(environment: Mapping[str, str], name: str) -> str:
 
 def _address(name: str, text: str, default: str) -> Address:
     host, separator, port = (text or default).rpartition(":")
-    if not separator or not host or not port.isdecimal() or not 0 < int(port) < 65536:
+    if not separator or not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port) < 65536:
         raise InvalidInputError(f"{name} is {text!r}, not host:port", f"for example {default}")
     return Address(host, int(port))
 
@@ -171,7 +171,7 @@ def _integer(environment: Mapping[str, str], name: str, default: int) -> int:
     text = environment.get(name, "")
     if not text:
         return default
-    if not text.isdecimal():
+    if not text.isascii() or not text.isdecimal():
         raise InvalidInputError(f"environment variable {name} is {text!r}, not a whole number")
     return int(text)
 

@@ -59,7 +59,7 @@ def _port(flag: str, text: str) -> int:
 def _numbers(flag: str, text: str) -> list[int]:
     parts = [part.strip() for part in text.split(",") if part.strip()]
     for part in parts:
-        if not part.isdecimal() or not 0 < int(part) < 2**32:
+        if not part.isascii() or not part.isdecimal() or not 0 < int(part) < 2**32:
             raise InvalidInputError(f"{flag}: {part!r} is not a number from 1 to 4294967295")
     return [int(part) for part in parts]
 
