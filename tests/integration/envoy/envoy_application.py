@@ -8,6 +8,8 @@ from threading import Thread
 
 import grpc
 
+EVERYWHERE = "0.0.0.0"  # noqa: S104
+
 
 class Mirror(BaseHTTPRequestHandler):
     """Answers every request with what it saw of it."""
@@ -26,7 +28,7 @@ class Mirror(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    do_GET = do_POST = do_DELETE = do_PUT = do_HEAD = do_OPTIONS = answer
+    do_GET = do_POST = do_DELETE = do_PUT = do_HEAD = do_OPTIONS = answer  # noqa: N815
 
     def log_message(self, *_: object) -> None:
         """Silence: Envoy's log is what the tests read."""
@@ -51,12 +53,12 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 async def main() -> None:
     """Serve all of it."""
     for port in (8080, 8081):
-        Thread(target=ThreadingHTTPServer(("0.0.0.0", port), Mirror).serve_forever, daemon=True).start()
+        Thread(target=ThreadingHTTPServer((EVERYWHERE, port), Mirror).serve_forever, daemon=True).start()
     server = grpc.server(futures.ThreadPoolExecutor(2))
     server.add_generic_rpc_handlers((AnyMethod(),))
-    server.add_insecure_port("0.0.0.0:9090")
+    server.add_insecure_port(f"{EVERYWHERE}:9090")
     server.start()
-    listener = await asyncio.start_server(echo, "0.0.0.0", 9000)
+    listener = await asyncio.start_server(echo, EVERYWHERE, 9000)
     await listener.serve_forever()
 
 

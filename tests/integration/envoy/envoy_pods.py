@@ -178,20 +178,9 @@ class Mesh:
                 cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": [{"endpoint": endpoint}]}]
         (pod.directory / "bootstrap.json").write_text(json.dumps(document))
         pod.start(
-            envoy_binary(),
-            "-c",
-            str(pod.directory / "bootstrap.json"),
-            "--concurrency",
-            "1",
-            "--log-level",
-            "warning",
-            "--use-dynamic-base-id",
-            "--file-flush-interval-msec",
-            "50",
-            "--drain-strategy",
-            "immediate",
-            "--drain-time-s",
-            "1",
+            *(envoy_binary(), "-c", str(pod.directory / "bootstrap.json"), "--use-dynamic-base-id"),
+            *("--concurrency", "1", "--log-level", "warning", "--file-flush-interval-msec", "50"),
+            *("--drain-strategy", "immediate", "--drain-time-s", "1"),
         )
         await self.until(lambda: (status := self.status(pod)) is not None and status.synced)
         await pod.ready()
@@ -240,12 +229,12 @@ class Pod:
         """All that the pod's processes wrote."""
         return (self.directory / "log").read_text()
 
-    async def logged(self, text: str) -> str:
-        """The last line of the log that holds `text`; waits until there is one."""
+    async def logged(self, text: str, *, more_than: int = 0) -> str:
+        """The last line of the log that holds `text`; waits until there is one, or more than so many."""
         async with asyncio.timeout(DEADLINE_SECONDS):
             while True:
                 lines = [line for line in self.log.splitlines() if text in line]
-                if lines:
+                if len(lines) > more_than:
                     return lines[-1]
                 await asyncio.sleep(0.02)
 
