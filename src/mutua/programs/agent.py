@@ -76,6 +76,8 @@ def _start_envoy(settings: AgentSettings) -> "subprocess.Popen[bytes]":
         *("--concurrency", str(settings.concurrency)),
         *("--drain-time-s", str(max(1, round(settings.drain.total_seconds())))),
         *("--drain-strategy", "immediate"),
+        # Access logs reach the reader while it still wonders; Envoy's own default is ten seconds.
+        *("--file-flush-interval-msec", "200"),
         *("--log-level", settings.proxy_log_level),
         *("--component-log-level", settings.component_log_level),
     ]
