@@ -28,21 +28,21 @@ async def prepare(stage: Stage) -> None:
 EXPECTED = {"frontend": 2, "backend": 2, "legacy-client": 1}
 
 
-class _Condition(msgspec.Struct):
+class _Condition(msgspec.Struct, frozen=True):
     type: str
     status: str
 
 
-class _Status(msgspec.Struct):
+class _Status(msgspec.Struct, frozen=True):
     conditions: tuple[_Condition, ...] = ()
 
 
-class _Metadata(msgspec.Struct):
+class _Metadata(msgspec.Struct, frozen=True):
     name: str
     labels: dict[str, str] = {}
 
 
-class _Pod(msgspec.Struct):
+class _Pod(msgspec.Struct, frozen=True):
     metadata: _Metadata
     status: _Status = _Status()
 

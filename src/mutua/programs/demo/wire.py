@@ -68,13 +68,15 @@ class Wire:
 
     @asynccontextmanager
     async def capture(self) -> AsyncIterator[Capture]:
-        """Captures while the block runs."""
+        """Captures while the block runs. Raises ClusterError."""
         seen = Capture()
-        recording = await asyncio.to_thread(capture.start, self._cluster.pid)
+        recording = capture.recording(self._cluster)
+        packets = await asyncio.to_thread(recording.__enter__)
         try:
             yield seen
         finally:
-            seen.packets = await asyncio.to_thread(recording.stop)
+            await asyncio.to_thread(recording.__exit__, None, None, None)
+            seen.packets = packets.packets
 
 
 def _only_records(stream: bytes) -> bool:
