@@ -154,7 +154,8 @@ def merge(kind: KindInfo, live: Object | None, applied: Object, strategy: Strate
         entries[other] = entries[other] - fields
     merged: Object = _merged(base, applied, strategy, ())
     others: set[FieldPath] = set().union(*entries.values()) if entries else set()
-    for path in sorted(mine_before - set(wanted) - others, key=len, reverse=True):
+    # Whole elements first: their key is what finds them.
+    for path in sorted(mine_before - set(wanted) - others, key=lambda path: (path[-1:] != (".",), -len(path))):
         _remove(merged, path, others | set(wanted))
     entries[manager, "Apply"] = set(wanted)
     _record(kind, merged, entries, base)
@@ -266,6 +267,8 @@ def _merged(base: Any, applied: Any, strategy: Strategy, names: tuple[str, ...])
 def _remove(object: Any, path: FieldPath, kept: set[FieldPath]) -> None:
     """Take the field at `path` out of `object`, and whatever holds nothing without it."""
     *parents, last = path
+    if parents and parents[-1].startswith("k:") and last[2:] in json.loads(parents[-1][2:]):
+        return
     node, trail = object, []
     for step in parents:
         trail.append((node, step))

@@ -72,8 +72,16 @@ def prepare_for_update(kind: KindInfo, old: Object, new: Object, subresource: st
     if _is(kind, kinds.NAMESPACE):
         new["spec"] = {**(new.get("spec") or {}), "finalizers": (old.get("spec") or {}).get("finalizers") or []}
         _label_namespace(new)
+    if _is(kind, kinds.SERVICE):
+        _keep_address(old.get("spec") or {}, new.get("spec") or {})
     _merge_string_data(kind, new)
     return new
+
+
+def _keep_address(old: Object, new: Object) -> None:
+    """A manifest that is applied again does not name the address that it was given."""
+    if new.get("type") != "ExternalName" and not new.get("clusterIP") and not new.get("clusterIPs"):
+        new |= {name: old[name] for name in ("clusterIP", "clusterIPs") if name in old}
 
 
 def _label_namespace(object: Object) -> None:
