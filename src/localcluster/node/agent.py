@@ -91,7 +91,7 @@ class _Agent:
         _prepare_volumes(self._context.paths)
         exits.push_async_callback(self._prober.close)
         await self._rules.start()
-        exits.push_async_callback(self._rules.close)
+        exits.callback(self._rules.close)
         await self._dns.start()
         exits.push_async_callback(self._dns.close)
         await self._streaming.start()

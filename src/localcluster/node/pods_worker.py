@@ -83,6 +83,7 @@ class PodWorker:
         self._ending: Ending | None = None
         self._deadline = float("inf")
         self._writer = StatusWriter(node.client, pod, self._status)
+        self._writing = asyncio.create_task(self._writer.run(), name=f"status of {self._name}")
 
     # What others tell it. None of these block.
 
@@ -103,6 +104,8 @@ class PodWorker:
         """End the pod within that time. Said again, it can only become sooner."""
         if self._ending is not Ending.GONE:
             self._ending = ending
+        if ending is Ending.NODE_STOPS:
+            self._writing.cancel()  # the pod is not over: it goes on when the node comes back
         deadline = self._now() + grace_seconds
         if deadline < self._deadline:
             self._deadline = deadline
@@ -127,7 +130,6 @@ class PodWorker:
 
     async def run(self) -> None:
         """Run the pod until it is gone from the node, and from the API if it was deleted there."""
-        writing = asyncio.create_task(self._writer.run(), name=f"status of {self._name}")
         setting_up = asyncio.create_task(self._set_up(), name=f"set up {self._name}")
         self._writer.changed()
         try:
@@ -145,7 +147,7 @@ class PodWorker:
                 logs = pod_log_directory(self._node.logs, metadata["namespace"], metadata["name"], self._uid)
                 await asyncio.to_thread(shutil.rmtree, logs, ignore_errors=True)
         finally:
-            await _cancel(setting_up, writing, *self._active.values(), *self._background)
+            await _cancel(setting_up, self._writing, *self._active.values(), *self._background)
 
     async def _live(self) -> None:
         """Do what is next, until the pod is done or is to end."""

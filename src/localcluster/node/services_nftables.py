@@ -123,10 +123,10 @@ class ServiceRules:
             await self._apply([_message(step) for step in steps])
             self._written = wanted
 
-    async def close(self) -> None:
+    def close(self) -> None:
         """Close the netlink socket; the rules stay until the network namespace goes."""
         if self._socket is not None:
-            await self._socket.close()
+            self._socket.close()
 
     async def _apply(self, messages: list[Any]) -> None:
         batch = [_batch_mark(0x10), *messages, _batch_mark(0x11)]
