@@ -42,8 +42,8 @@ class WebHandler(SimpleHTTPRequestHandler):
         return self.server_version
 
     def send_head(self) -> Any:
-        """The file to send; the welcome page where there is no folder of files."""
-        if self.path.split("?", 1)[0] in {"/", "/index.html"} and not os.path.isdir(self.directory):  # noqa: PTH112
+        """The file to send; the welcome page where nobody has put one."""
+        if self.path.split("?", 1)[0] in {"/", "/index.html"} and not self._has_index():
             return self._page(HTTPStatus.OK, WELCOME)
         return super().send_head()
 
@@ -87,6 +87,9 @@ class WebHandler(SimpleHTTPRequestHandler):
 
     def log_error(self, format: str, *args: Any) -> None:
         """Errors are in the access log already."""
+
+    def _has_index(self) -> bool:
+        return any(os.path.exists(os.path.join(self.directory, name)) for name in self.index_pages)  # noqa: PTH110, PTH118
 
     def _page(self, status: HTTPStatus, content: bytes) -> BinaryIO:
         from io import BytesIO

@@ -16,6 +16,9 @@ OWN_FOLDERS = frozenset({"dev", "proc", "sys", "tmp", "run", "home", "root"})
 _LEFT_OUT = frozenset({"boot", "lost+found", "media", "mnt"})
 # A home that is one of these (of a system user) holds what programs need.
 _NEVER_HIDDEN = frozenset(f"/{name}" for name in ("", "bin", "etc", "lib", "lib64", "nix", "opt", "sbin", "usr", "var"))
+# Where programs write, and what images have that hosts may lack.
+_MERGED_PARENTS = ("usr", "usr/local", "var")
+_MERGED = ("/usr/share/nginx/html", "/usr/local/apache2/htdocs", "/var/lib", "/var/cache")
 # What separates the options and layers of an overlay.
 _UNFIT_FOR_OVERLAY = frozenset(":,\\")
 # On the PATH of containers: programs that the host lacks and an image would have.
@@ -26,12 +29,14 @@ TOOLS_FOLDER = "/run/localcluster/bin"
 class HostLayout:
     """What of the host every container sees. Paths are absolute, names are those of top-level entries.
 
-    `layered` folders lie below an overlay, so that anything in them may be written (and is discarded); `bound` ones,
-    which hold mounts, can only be shown read-only. `links` are symbolic links. `homes` and `state` (the clusters'
-    files, with their keys) show empty; `python` folders are shown read-only although they lie in folders that are not.
+    `layered` folders lie below an overlay, so that they may be written to (which is discarded), also in their folders
+    `merged`; `bound` ones, which hold mounts, can only be shown read-only. `links` are symbolic links. `homes` and
+    `state` (the clusters' files, with their keys) show empty; `python` folders are shown read-only although they lie
+    in folders that are not.
     """
 
     layered: tuple[str, ...]
+    merged: tuple[str, ...]
     bound: tuple[str, ...]
     links: Mapping[str, str]
     homes: tuple[str, ...]
@@ -74,12 +79,22 @@ def host_layout(state: Path) -> HostLayout:
     shown = frozenset(layered) | frozenset(bound)
     return HostLayout(
         tuple(layered),
+        merged_folders(layered),
         tuple(bound),
         links,
         hidden_homes,
         hidden[-1],
         tuple(path for path in python if not is_shown(path, shown, hidden)),
     )
+
+
+def merged_folders(layered: Iterable[str]) -> tuple[str, ...]:
+    """The folders in which every container may make files: absolute paths in the `layered` folders."""
+    inside = [Path("/", parent) for parent in _MERGED_PARENTS if parent.split("/")[0] in layered]
+    below = [path for parent in inside if parent.is_dir() for path in sorted(parent.iterdir())]
+    wanted = [*below, *(Path(path) for path in _MERGED if path.split("/")[1] in layered)]
+    # Under a link, the folder it leads to is the one that counts, and it is in the list if it is one of these.
+    return tuple(str(path) for path in wanted if not path.is_symlink() and (path.is_dir() or not path.exists()))
 
 
 def mount_points(mountinfo: str) -> tuple[str, ...]:

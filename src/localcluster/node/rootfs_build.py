@@ -52,7 +52,7 @@ def enter(plan: RootPlan) -> None:
         linux.bind(root, root, read_only=False)
         base = _host_root(plan, root, layers)
     else:
-        _overlay(plan.root_folder, root, f"{layers}/root")
+        _overlay(plan.root_folder, root, f"{layers}/root", ())
         base = [root]
     files = [_Attachment(_file(f"{layers}/files", path, text), path) for path, text in plan.files.items()]
     sealable = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in base] if plan.read_only else []
@@ -80,10 +80,11 @@ def _host_root(plan: RootPlan, root: str, layers: str) -> list[str]:
     writable = [root]
     for name, target in layout.links.items():
         os.symlink(target, f"{root}/{name}")
+    ours = [*layout.merged, *_folders_of(plan)]
     for name in layout.layered:
         os.mkdir(f"{root}/{name}")
         try:
-            _overlay(f"/{name}", f"{root}/{name}", f"{layers}/{name}")
+            _overlay(f"/{name}", f"{root}/{name}", f"{layers}/{name}", [path for path in ours if _top(path) == name])
             writable.append(f"{root}/{name}")
         except OSError:  # a file system that cannot be a lower layer
             linux.bind(f"/{name}", f"{root}/{name}", read_only=True)
@@ -102,14 +103,45 @@ def _host_root(plan: RootPlan, root: str, layers: str) -> list[str]:
     return writable
 
 
-def _overlay(lower: str, target: str, layer: str) -> None:
+def _folders_of(plan: RootPlan) -> list[str]:
+    """The folders, by the host's symbolic links, that volumes and files need to exist."""
+    targets = [mount.target for mount in plan.mounts if mount.source is None or os.path.isdir(mount.source)]
+    targets += [os.path.dirname(mount.target) for mount in plan.mounts if mount.target not in targets]
+    return [os.path.realpath(path) for path in targets if _top(path) in plan.layout.layered]
+
+
+def _top(path: str) -> str:
+    """The top-level folder of an absolute path."""
+    return os.path.normpath(path).split("/", 2)[1]
+
+
+def _overlay(lower: str, target: str, layer: str, folders: Iterable[str]) -> None:
+    """Mount an overlay over `lower`. `folders` (absolute, in `lower`) will be ours, so that they can be written to.
+
+    An ordinary user cannot copy up a folder of root's, as the kernel would for a first file in it: the copy would
+    belong to a user whom the user namespace does not know. A folder that the upper layer has already needs no copy.
+    """
     upper, work = f"{layer}/upper", f"{layer}/work"
     os.mkdir(layer)
-    os.mkdir(upper)
+    _make_like(lower, upper)
     os.mkdir(work)
-    os.chmod(upper, stat.S_IMODE(os.stat(lower).st_mode))
+    for folder in folders:
+        path, below = lower, upper
+        for part in folder[len(lower) :].split("/"):
+            if part:
+                path, below = f"{path}/{part}", f"{below}/{part}"
+                _make_like(path, below)
     # Without root, the kernel's own marks on files need the `user.` attributes (overlayfs.rst, "userxattr").
     linux.mount("overlay", target, "overlay", 0, f"lowerdir={lower},upperdir={upper},workdir={work},userxattr")
+
+
+def _make_like(model: str, folder: str) -> None:
+    """Make a folder with the mode of another, if there is such a one."""
+    try:
+        os.mkdir(folder)
+        os.chmod(folder, stat.S_IMODE(os.stat(model).st_mode))
+    except (FileExistsError, FileNotFoundError):
+        return
 
 
 def _clone(path: str, *, read_only: bool) -> int:
