@@ -123,11 +123,7 @@ def _inbound(
     policies = _ByNamespace(
         kinds.AUTHORIZATION_POLICY, security.AuthorizationPolicy, objects, old_objects, root_namespace
     )
-    names = {ANY_OTHER_NAMESPACE, *peers.namespaces, *policies.namespaces}
-    if old and old.registry.workloads is entries.workloads and old.registry.services is entries.services:
-        names.update(before)
-    else:
-        names.update(namespace for inhabitants in (entries.workloads, entries.services) for namespace, _ in inhabitants)
+    names = entries.namespaces | {ANY_OTHER_NAMESPACE, *peers.namespaces, *policies.namespaces}
     root_policies: tuple[SelectedPolicy, ...] | None = None
 
     current: dict[str, NamespaceInbound] = {}

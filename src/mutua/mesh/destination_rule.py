@@ -144,6 +144,16 @@ def merge(policy: TrafficPolicy | None, subset_policy: TrafficPolicy | None) -> 
     return msgspec.structs.replace(policy, **given)
 
 
+def tls_for(rule: MergedRule | None, port: int, *, auto_mtls: bool, subset: str = "") -> ClientTls:
+    """How to dial one Service port, or the same port of a subset, under a rule."""
+    policy = rule.traffic_policy if rule is not None else None
+    for candidate in rule.subsets if rule is not None and subset else ():
+        if candidate.name == subset:
+            policy = merge(policy, candidate.traffic_policy)
+    settings = for_port(policy, port)
+    return client_tls(settings.tls if settings is not None else None, auto_mtls=auto_mtls)
+
+
 def client_tls(settings: ClientTlsSettings | None, *, auto_mtls: bool) -> ClientTls:
     """How to dial, from the settings that count for a port. None given: the mesh decides per endpoint, if it may."""
     if settings is None:

@@ -130,12 +130,10 @@ class Outbound:
 
     def _service(self, reachable: Reachable, rule: MergedRule | None) -> OutboundService:
         service = reachable.service
-        policy = rule.traffic_policy if rule is not None else None
+        source = rule.source if rule is not None else None
         ports = []
         for port in service.ports:
-            settings = destination_rule.for_port(policy, port.number)
-            tls = destination_rule.client_tls(settings.tls if settings else None, auto_mtls=self._auto_mtls)
-            source = rule.source if rule is not None else None
+            tls = destination_rule.tls_for(rule, port.number, auto_mtls=self._auto_mtls)
             ports.append(OutboundPort(port.number, port.name, port.protocol, tls, source, reachable.identities))
         return OutboundService(
             host=service.host,

@@ -25,6 +25,7 @@ class Registry(msgspec.Struct, frozen=True, eq=False):
     services: Mapping[Key, Service]
     slices: Mapping[Key, Slices]  # by the Service's key
     service_tables: Mapping[str, SelectorTable[Service]]  # by namespace
+    namespaces: frozenset[str]  # in which there is a workload or a Service
 
     def find(self, address: str) -> Workload | None:
         """The workload that has this address."""
@@ -39,7 +40,7 @@ class Touched(msgspec.Struct, frozen=True):
     service_namespaces: frozenset[str]  # a Service itself came, went or changed here
 
 
-EMPTY = Registry({}, {}, {}, {}, {})
+EMPTY = Registry({}, {}, {}, {}, {}, frozenset())
 
 
 def changed_keys(old: Mapping[Key, Any], new: Mapping[Key, Any]) -> set[Key]:
@@ -78,12 +79,16 @@ def update(
         new.typed(kinds.ENDPOINT_SLICE, discovery.EndpointSlice),
     )
 
+    namespaces = previous.namespaces
+    if touched_workloads or touched_services:
+        namespaces = frozenset(namespace for here in (new_workloads, new_services) for namespace, _ in here)
     registry = Registry(
         workloads=new_workloads,
         workload_keys=_addresses(previous, new_workloads, touched_workloads),
         services=new_services,
         slices=new_slices,
         service_tables=_tables(previous.service_tables, new_services, service_namespaces),
+        namespaces=namespaces,
     )
     touched = {*touched_services, *services_of_touched_slices}
     if touched_workloads:

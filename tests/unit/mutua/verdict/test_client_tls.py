@@ -1,0 +1,80 @@
+"""What a client's sidecar sends to an endpoint: DestinationRule, subset, port and the server's mode together."""
+
+from typing import Any
+
+import pytest
+
+from mutua.api import decode, kinds
+from mutua.api.kinds import Kind
+from mutua.mesh import destination_rule, peer_authentication
+from mutua.mesh.destination_rule import DestinationRules
+from mutua.mesh.proxy_view import ClientTls, ClientTlsMode, Endpoint, MtlsMode
+from mutua.mesh.selectors import NO_LABELS, labels_of
+from mutua.verdict.connection import Protection, protection
+
+ROOT = "istio-system"
+MODES = {
+    "auto": ClientTlsMode.AUTO,
+    "none": ClientTlsMode.DISABLE,
+    "simple": ClientTlsMode.SIMPLE,
+    "mutual": ClientTlsMode.MUTUAL,
+    "istio-mtls": ClientTlsMode.ISTIO_MUTUAL,
+}
+
+
+def read(kind: Kind, manifest: dict[str, Any], namespace: str) -> Any:
+    metadata = manifest["metadata"] | {"namespace": manifest["metadata"].get("namespace") or namespace}
+    decoded = decode.from_mapping(kind, manifest | {"metadata": metadata})
+    assert decoded.value is not None, decoded.findings
+    return decoded.value
+
+
+def dialled(vector: dict[str, Any], *, auto_mtls: bool) -> ClientTls:
+    service = vector["service"]
+    rules = DestinationRules(
+        [read(kinds.DESTINATION_RULE, item, service["namespace"]) for item in vector["destinationRules"]],
+        ROOT,
+        "cluster.local",
+    )
+    namespaces = [item["metadata"].get("namespace") for item in vector["destinationRules"]]
+    client = vector.get("client", {}).get("namespace") or next(filter(None, namespaces), service["namespace"])
+    rule = rules.select(client, NO_LABELS, service["hostname"], service["namespace"])
+    return destination_rule.tls_for(rule, vector["port"], auto_mtls=auto_mtls, subset=vector["subset"])
+
+
+@pytest.mark.vectors("client-tls", kind="cluster")
+def test_the_settings_of_a_cluster_agree_with_istio(vector: dict[str, Any]) -> None:
+    if "serviceEntries" in vector:
+        pytest.skip("identities of a ServiceEntry are not supported")
+    tls = dialled(vector, auto_mtls=vector.get("mesh", {}).get("enableAutoMtls", True))
+    if vector.get("client", {}).get("proxyMetadata") and vector["expect"]["tls"] == "mutual":
+        pytest.skip("certificate files of the proxy's own are not supported")
+    assert tls.mode is MODES[vector["expect"]["tls"]]
+    if tls.sni:
+        assert tls.sni == vector["expect"]["sni"]
+
+
+@pytest.mark.vectors("client-tls", kind="endpoint")
+def test_the_endpoints_that_get_mutual_tls_agree_with_istio(vector: dict[str, Any]) -> None:
+    server = vector["endpoint"]
+    policies = peer_authentication.policies_for(
+        server["namespace"],
+        vector["mesh"]["rootNamespace"],
+        [read(kinds.PEER_AUTHENTICATION, item, ROOT) for item in vector["peerAuthentications"]],
+    )
+    mode = peer_authentication.effective(policies, labels_of(server["labels"])).on_port(server["port"])
+    takes = server["tlsMode"] == "istio" and mode is not MtlsMode.DISABLE
+    endpoint = Endpoint("10.0.0.1", server["port"], takes, "default", server["namespace"])
+    sent = protection(dialled(vector, auto_mtls=True), endpoint)
+    assert (sent is Protection.MUTUAL_TLS) is (vector["expect"]["endpointTlsModeMetadata"] == "istio")
+
+
+@pytest.mark.vectors("mtls-mode", kind="endpoint")
+def test_the_endpoints_without_mutual_tls_agree_with_istio(vector: dict[str, Any]) -> None:
+    target = vector | {
+        "peerAuthentications": vector["policies"],
+        "endpoint": vector["workload"] | {"port": vector["port"]},
+        "port": vector["service"]["port"],
+        "expect": {"endpointTlsModeMetadata": "absent" if vector["expectEndpointMtlsDisabled"] else "istio"},
+    }
+    test_the_endpoints_that_get_mutual_tls_agree_with_istio(target)
