@@ -57,6 +57,8 @@ _NODE_SETTINGS = {
     "ipv4/conf/all/rp_filter": "0",
     "ipv4/conf/default/rp_filter": "2",
     "ipv6/conf/default/disable_ipv6": "1",
+    # Where the host has br_netfilter, translated packets would take a short way over the bridge, past the node.
+    "bridge/bridge-nf-call-iptables": "0",
 }
 # As containers have it on Kubernetes: port 80 needs no privilege. Without IPv6 there is no link-local noise.
 _POD_SETTINGS = {
@@ -273,7 +275,7 @@ def _delete_link(name: str) -> None:
 
 def _write_settings(settings: Mapping[str, str]) -> None:
     for name, value in settings.items():
-        # A kernel without IPv6 lacks its files.
+        # A kernel without IPv6 or br_netfilter lacks their files.
         with contextlib.suppress(FileNotFoundError):
             Path("/proc/sys/net", name).write_text(value)
 

@@ -1,0 +1,1 @@
+"""The node: runs the pods that the API describes."""
