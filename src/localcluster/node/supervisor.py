@@ -19,10 +19,8 @@ from pathlib import Path
 from localcluster import images
 from localcluster.images import Image
 from localcluster.node import rootfs
-from localcluster.node.network import BridgeNetwork
 from localcluster.node.processes import Child, Processes
 from localcluster.node.runtime import ExitStatus, Network, Runtime
-from localcluster.node.runtime_linux import LinuxRuntime
 from localcluster.paths import ClusterPaths
 
 logger = logging.getLogger(__name__)
@@ -72,9 +70,13 @@ async def _run(paths: ClusterPaths, api_sockets: Sequence[socket.socket], ready:
     processes.start()
     stopping = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
-    # First of all: the API server needs the longest to start, and has a processor of its own to do so.
+    # First of all, even before the rest of the node's own code is loaded: the API server needs the longest to start.
     server = ApiServer(processes, paths, [listener.fileno() for listener in api_sockets])
     serving = asyncio.create_task(server.run(), name="API server")
+    await asyncio.sleep(0)
+    from localcluster.node.network import BridgeNetwork
+    from localcluster.node.runtime_linux import LinuxRuntime
+
     agent: Callable[[NodeContext], Awaitable[None]] = importlib.import_module(_AGENT).run
     network = BridgeNetwork()
     await network.setup_node()
@@ -85,7 +87,7 @@ async def _run(paths: ClusterPaths, api_sockets: Sequence[socket.socket], ready:
 
     context = NodeContext(
         paths=paths,
-        runtime=_runtime(processes, paths),
+        runtime=LinuxRuntime(processes, rootfs.host_layout(paths.directory.parent), _staging(paths), tools()),
         network=network,
         images=images.load(paths),
         report_ready=report_ready,
@@ -107,10 +109,10 @@ async def _run(paths: ClusterPaths, api_sockets: Sequence[socket.socket], ready:
             raise outcome
 
 
-def _runtime(processes: Processes, paths: ClusterPaths) -> LinuxRuntime:
-    staging = paths.run / "root"
-    staging.mkdir(mode=0o700, exist_ok=True)
-    return LinuxRuntime(processes, rootfs.host_layout(paths.directory.parent), staging, tools())
+def _staging(paths: ClusterPaths) -> Path:
+    folder = paths.run / "root"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
 
 
 def tools(which: Callable[[str], str | None] = shutil.which) -> dict[str, str]:
