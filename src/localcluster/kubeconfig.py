@@ -1,10 +1,9 @@
 """The file that points kubectl at a cluster."""
 
 import base64
+import json
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from localcluster.paths import ClusterPaths, write_atomically
 
@@ -41,5 +40,6 @@ def write(paths: ClusterPaths, port: int) -> Path:
         paths.ca_certificate.read_bytes(),
         paths.admin_token.read_text().strip(),
     )
-    write_atomically(paths.kubeconfig, yaml.safe_dump(content, sort_keys=False).encode())
+    # JSON, which is YAML too: every string is quoted, so that a cluster may be called "n", "on" or "1e3".
+    write_atomically(paths.kubeconfig, json.dumps(content, indent=2).encode() + b"\n")
     return paths.kubeconfig
