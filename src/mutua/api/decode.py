@@ -1,7 +1,7 @@
 """Reading objects: bytes or parsed JSON to typed objects. Whatever a user wrote, nothing is raised."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Final, Generic, TypeVar
 
@@ -13,6 +13,8 @@ from mutua.api.findings import Finding, Violation, error, warning
 from mutua.api.kinds import AnyObject, Kind
 from mutua.api.meshconfig import MeshConfig
 from mutua.api.meta import ObjectMeta
+from mutua.errors import InvalidInputError
+from mutua.spiffe import TrustDomain
 
 T = TypeVar("T")
 
@@ -67,8 +69,19 @@ def any_from_mapping(data: object) -> Decoded[AnyObject]:
 def mesh_config(data: object) -> tuple[MeshConfig, tuple[Finding, ...]]:
     """Read the mesh config from parsed YAML. A field that cannot be read keeps its default, with a finding."""
     value, violations = _convert(data if data is not None else {}, MeshConfig, drop_mistakes=True)
-    findings = tuple(violation.about("MeshConfig", "", "mesh") for violation in violations)
-    return (value if value is not None else MeshConfig()), findings
+    config = value if value is not None else MeshConfig()
+    violations.extend(_trust_domains(config))
+    return config, tuple(violation.about("MeshConfig", "", "mesh") for violation in violations)
+
+
+def _trust_domains(config: MeshConfig) -> Iterator[Violation]:
+    """Names that could not stand in an identity. They are left out of what the mesh believes."""
+    aliases = ((f"trustDomainAliases[{index}]", name) for index, name in enumerate(config.trust_domain_aliases))
+    for field, name in (("trustDomain", config.trust_domain), *aliases):
+        try:
+            TrustDomain.parse(name)
+        except InvalidInputError as problem:
+            yield error(field, problem.message, problem.hint)
 
 
 @cache

@@ -149,3 +149,8 @@ def test_mesh_config_keeps_what_can_be_read() -> None:
     )
     assert (config.access_log_file, config.trust_domain, config.mesh_mtls.ecdh_curves) == ("", "td", ("P-256",))
     assert [finding.field for finding in findings] == ["accessLogFile"]
+
+
+def test_trust_domains_must_be_able_to_stand_in_an_identity() -> None:
+    _, findings = decode.mesh_config({"trustDomain": "a b", "trustDomainAliases": ["ok", "x@y", "UPPER"]})
+    assert [finding.field for finding in findings] == ["trustDomain", "trustDomainAliases[2]"]
