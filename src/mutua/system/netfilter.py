@@ -1,15 +1,24 @@
 """Writes capture rules into the kernel: one table of our own, replaced in one transaction, then read back."""
 
 import errno
+import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from pyroute2.netlink import NLM_F_ACK, NLM_F_APPEND, NLM_F_CREATE, NLM_F_REQUEST
-from pyroute2.netlink.exceptions import NetlinkError
+from pyroute2.netlink import (
+    NLM_F_ACK,
+    NLM_F_APPEND,
+    NLM_F_CREATE,
+    NLM_F_DUMP,
+    NLM_F_REQUEST,
+    NLMSG_DONE,
+    NLMSG_ERROR,
+)
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_DELTABLE,
@@ -18,7 +27,6 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_NEWRULE,
     NFT_MSG_NEWTABLE,
     Meta,
-    NFTSocket,
     nft_chain_msg,
     nft_rule_msg,
     nft_table_msg,
@@ -38,6 +46,10 @@ _NETWORK_HEADER, _TRANSPORT_HEADER = 1, 2
 _ADDRESS_OFFSET = {Family.IPV4: (12, 16), Family.IPV6: (8, 24)}  # of source and destination
 _DESTINATION_PORT_OFFSET = 2
 _INTERFACE_NAME_BYTES = 16
+_HEADER_BYTES = 16  # struct nlmsghdr
+_RECEIVE_BYTES = 1 << 18
+_NETLINK_NETFILTER = 12
+_PATIENCE_SECONDS = 5.0
 _BYTE_ORDER = sys.byteorder
 
 _Expression = dict[str, Any]
@@ -51,14 +63,14 @@ def apply(rules: Mapping[Family, Sequence[Rule]]) -> None:
     nftables or its address translation, InternalError when what it holds afterwards is not what was written.
     """
     try:
-        with NFTSocket() as netlink:
-            netlink.nlm_request_batch(list(_batch(rules)))
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as netlink:
+            netlink.settimeout(_PATIENCE_SECONDS)
+            netlink.bind((0, 0))
+            _commit(netlink, list(_batch(rules)))
             for family, wanted in rules.items():
-                _verify(netlink, family, wanted)
-    except NetlinkError as error:
-        raise _explained(error.code, str(error)) from error
+                _verify(_held(netlink, family), family, wanted)
     except OSError as error:
-        raise _explained(error.errno or 0, str(error)) from error
+        raise _explained(error) from error
 
 
 def has_ipv6(interfaces: Path = Path("/proc/net/if_inet6")) -> bool:
@@ -71,8 +83,9 @@ def has_ipv6(interfaces: Path = Path("/proc/net/if_inet6")) -> bool:
     return any(line.split()[3] not in (loopback_scope, link_scope) for line in lines)
 
 
-def _explained(code: int, text: str) -> MutuaError:
-    match code:
+def _explained(error: OSError) -> MutuaError:
+    text = error.strerror or str(error)
+    match error.errno:
         case errno.EPERM | errno.EACCES:
             return RefusedError(
                 f"the kernel does not let us write capture rules: {text}",
@@ -86,6 +99,55 @@ def _explained(code: int, text: str) -> MutuaError:
             )
         case _:
             return InternalError(f"the kernel refused our capture rules: {text}")
+
+
+def _commit(netlink: socket.socket, messages: Sequence[Any]) -> None:
+    """Send one transaction and wait for its end. Raises OSError with the kernel's code.
+
+    Only the last rule is to be acknowledged, which happens when all is committed. An error may name any message of
+    the batch, even the one that opens it, so whichever comes first counts.
+    """
+    messages[-2]["header"]["flags"] |= NLM_F_ACK
+    content = b""
+    for number, message in enumerate(messages, 1):
+        message["header"]["sequence_number"] = number
+        message.encode()
+        content += message.data
+    netlink.sendto(content, (0, 0))
+    while True:
+        for kind, body in _messages(netlink.recv(_RECEIVE_BYTES)):
+            if kind == NLMSG_ERROR:
+                (code,) = struct.unpack_from("=i", body, _HEADER_BYTES)
+                if code:
+                    raise OSError(-code, os.strerror(-code))
+                return
+
+
+def _held(netlink: socket.socket, family: Family) -> list[Any]:
+    """The rules that the kernel holds in our table, in order."""
+    request = nfgen_msg()
+    request["nfgen_family"] = _FAMILY[family]
+    request["header"]["type"] = (NFNL_SUBSYS_NFTABLES << 8) | NFT_MSG_GETRULE
+    request["header"]["flags"] = NLM_F_REQUEST | NLM_F_DUMP
+    request.encode()
+    netlink.sendto(request.data, (0, 0))
+    found: list[Any] = []
+    while True:
+        for kind, body in _messages(netlink.recv(_RECEIVE_BYTES)):
+            if kind == NLMSG_DONE:
+                return [rule for rule in found if rule.get_attr("NFTA_RULE_TABLE") == TABLE]
+            rule = nft_rule_msg(body)
+            rule.decode()
+            found.append(rule)
+
+
+def _messages(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """The type and the bytes, header included, of each netlink message."""
+    offset = 0
+    while offset + _HEADER_BYTES <= len(content):
+        length, kind = struct.unpack_from("=IH", content, offset)
+        yield kind, content[offset : offset + length]
+        offset += (length + 3) & ~3
 
 
 def _batch(rules: Mapping[Family, Sequence[Rule]]) -> Iterator[Any]:
@@ -138,8 +200,7 @@ def _message(kind_of_message: Any, kind: int, family: Family, attributes: list[t
     message["attrs"] = attributes
     message["nfgen_family"] = _FAMILY[family]
     message["header"]["type"] = (NFNL_SUBSYS_NFTABLES << 8) | kind
-    flags = NLM_F_REQUEST | NLM_F_ACK
-    message["header"]["flags"] = flags if kind == NFT_MSG_DELTABLE else flags | NLM_F_CREATE | NLM_F_APPEND
+    message["header"]["flags"] = NLM_F_REQUEST | (0 if kind == NFT_MSG_DELTABLE else NLM_F_CREATE | NLM_F_APPEND)
     return message
 
 
@@ -218,17 +279,14 @@ def _expression(name: str, attributes: Mapping[str, Any]) -> _Expression:
     return {"attrs": [("NFTA_EXPR_NAME", name), ("NFTA_EXPR_DATA", {"attrs": data})]}
 
 
-def _verify(netlink: NFTSocket, family: Family, wanted: Sequence[Rule]) -> None:
-    """Compare what the kernel holds with what was written: chains, order, expressions by kind, comments."""
-    request = nfgen_msg()
-    netlink.asyncore._nfgen_family = _FAMILY[family]
-    held = [
+def _verify(held: Sequence[Any], family: Family, wanted: Sequence[Rule]) -> None:
+    """Compare what the kernel holds with what was written: chains, order, and the kinds of each rule's expressions."""
+    found = [
         (
-            message.get_attr("NFTA_RULE_CHAIN"),
-            [expression.get_attr("NFTA_EXPR_NAME") for expression in message.get_attr("NFTA_RULE_EXPRESSIONS")],
+            rule.get_attr("NFTA_RULE_CHAIN"),
+            [expression.get_attr("NFTA_EXPR_NAME") for expression in rule.get_attr("NFTA_RULE_EXPRESSIONS")],
         )
-        for message in netlink.request_get(request, NFT_MSG_GETRULE)
-        if message.get_attr("NFTA_RULE_TABLE") == TABLE and message["nfgen_family"] == _FAMILY[family]
+        for rule in held
     ]
     expected = [
         (rule.hook.value, [expression["attrs"][0][1] for expression in _expressions(rule, family)])
@@ -236,8 +294,8 @@ def _verify(netlink: NFTSocket, family: Family, wanted: Sequence[Rule]) -> None:
         for rule in wanted
         if rule.hook is hook
     ]
-    if held != expected:
+    if found != expected:
         raise InternalError(
-            f"the kernel holds {len(held)} capture rules of family {family}, which are not the {len(expected)} written",
+            f"the kernel holds {len(found)} capture rules of family {family}, but not the {len(expected)} written",
             "another program may change nftables in this pod; look at: nft list ruleset",
         )
