@@ -76,17 +76,30 @@ def _to_endpoint(snapshot: MeshSnapshot, dialled: OutboundPort | None, endpoint:
     sent = protection(dialled.tls, endpoint) if dialled else Protection.NONE
     rule = dialled.destination_rule if dialled else None
     server = snapshot.workload_by_address(endpoint.address)
-    if server is None or not server.has_sidecar:
-        if sent is Protection.MUTUAL_TLS:
-            return Verdict(False, sent, f"{_name(endpoint)} has no sidecar to answer mutual TLS", rule)
-        return Verdict(True, sent, f"{_name(endpoint)} has no sidecar: whatever arrives reaches the application", rule)
+    if server is not None:
+        return to_workload(snapshot, server, endpoint.port, sent, rule)
+    return _unguarded(endpoint.address, sent, rule)
+
+
+def to_workload(
+    snapshot: MeshSnapshot, server: Workload, port: int, sent: Protection, client_rule: ObjectRef | None = None
+) -> Verdict:
+    """What becomes of a connection that is protected like this, to a workload's own port, with or without a Service."""
+    if not server.has_sidecar:
+        return _unguarded(f"{server.namespace}/{server.name}", sent, client_rule)
     effective = snapshot.mode_of(server)
-    mode = effective.on_port(endpoint.port)
-    by_port = any(number == endpoint.port for number, _ in effective.ports)
+    mode = effective.on_port(port)
+    by_port = any(number == port for number, _ in effective.ports)
     policy = effective.ports_decided_by if by_port else effective.decided_by
     accepted, reason = _accepts(mode, sent)
     said_by = f"{policy.kind} {policy.namespace}/{policy.name}" if policy else "the default"
-    return Verdict(accepted, sent, f"{reason}: port {endpoint.port} is {mode.value} by {said_by}", rule, policy)
+    return Verdict(accepted, sent, f"{reason}: port {port} is {mode.value} by {said_by}", client_rule, policy)
+
+
+def _unguarded(name: str, sent: Protection, client_rule: ObjectRef | None) -> Verdict:
+    if sent is Protection.MUTUAL_TLS:
+        return Verdict(False, sent, f"{name} has no sidecar to answer mutual TLS", client_rule)
+    return Verdict(True, sent, f"{name} has no sidecar: whatever arrives reaches the application", client_rule)
 
 
 def _accepts(mode: MtlsMode, sent: Protection) -> tuple[bool, str]:
@@ -97,7 +110,3 @@ def _accepts(mode: MtlsMode, sent: Protection) -> tuple[bool, str]:
     if mode is MtlsMode.STRICT:
         return False, f"{sent.value} is refused"
     return True, f"{sent.value} is accepted"
-
-
-def _name(endpoint: Endpoint) -> str:
-    return f"{endpoint.namespace}/{endpoint.workload}" if endpoint.workload else endpoint.address

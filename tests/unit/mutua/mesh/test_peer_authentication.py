@@ -50,6 +50,15 @@ def test_the_policies_that_count_agree_with_istio(vector: dict[str, Any]) -> Non
     assert (peer_authentication.namespace_mode(policies) or "UNKNOWN") == vector["expectNamespaceMode"]
 
 
+@pytest.mark.vectors("mtls-mode", kind="service")
+def test_the_mode_of_a_service_agrees_with_istio(vector: dict[str, Any]) -> None:
+    service = vector["service"]
+    if service["meshExternal"] or service["resolution"] != "ClientSideLB":
+        pytest.skip("where there is no endpoint there is no mode: each endpoint has its own")
+    mode = peer_authentication.namespace_mode(policies_of(vector, service["namespace"]))
+    assert (mode or MtlsMode.PERMISSIVE) == vector["expect"]
+
+
 def test_each_level_overrides_the_one_above_and_unset_inherits() -> None:
     objects = [
         policy(ROOT, "default", {"mtls": {"mode": "STRICT"}}),

@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from mutua.api import decode, kinds
 from mutua.api.kinds import Kind
+from mutua.api.networking import ClientTlsSettings
 from mutua.mesh import destination_rule, peer_authentication
 from mutua.mesh.destination_rule import DestinationRules
 from mutua.mesh.proxy_view import ClientTls, ClientTlsMode, Endpoint, MtlsMode
@@ -52,6 +54,21 @@ def test_the_settings_of_a_cluster_agree_with_istio(vector: dict[str, Any]) -> N
     assert tls.mode is MODES[vector["expect"]["tls"]]
     if tls.sni:
         assert tls.sni == vector["expect"]["sni"]
+
+
+@pytest.mark.vectors("client-tls", kind="tls-settings")
+def test_the_settings_and_the_server_decide_as_in_istio(vector: dict[str, Any]) -> None:
+    if vector["client"]["proxyMetadata"]:
+        pytest.skip("certificate files of the proxy's own are not supported")
+    given, server = vector["destinationRuleTls"], vector["service"]
+    settings = msgspec.convert(given, ClientTlsSettings) if given else None
+    tls = destination_rule.client_tls(settings, auto_mtls=vector["mesh"]["enableAutoMtls"])
+    takes = server["mtlsMode"] in ("STRICT", "PERMISSIVE") and not server["meshExternal"]
+    sent = protection(tls, Endpoint("10.0.0.1", 80, takes, "default", "apps"))
+    expected = {"istio-mtls": Protection.MUTUAL_TLS, "none": Protection.NONE}.get(
+        vector["expect"]["tls"], Protection.TLS
+    )
+    assert sent is expected
 
 
 @pytest.mark.vectors("client-tls", kind="endpoint")

@@ -82,6 +82,20 @@ def test_reachability_agrees_with_istio(vector: dict[str, Any]) -> None:
         assert verdict.uses_mutual_tls is vector["expectMtls"], verdict.reason
 
 
+@pytest.mark.vectors("reachability", kind="passthrough")
+def test_ports_without_a_service_agree_with_istio(vector: dict[str, Any]) -> None:
+    if any(manifest["kind"] == "AuthorizationPolicy" for manifest in vector["config"]):
+        pytest.skip("authorization is not judged here")
+    port = vector["port"] | {"servicePort": 1, "workloadPort": 1}
+    policies = [read(manifest) for manifest in vector["config"] if manifest["kind"] == "PeerAuthentication"]
+    snapshot = build.snapshot(ObjectSet.of([*deployed(vector["server"], 2, port), *policies]), MeshConfig())
+    server = snapshot.workload(vector["server"]["namespace"], vector["server"]["name"])
+    assert server is not None
+    sent = Protection.MUTUAL_TLS if vector["clientSends"] == "mtls" else Protection.NONE
+    verdict = connection.to_workload(snapshot, server, vector["port"]["workloadPort"], sent)
+    assert verdict.succeeds is (vector["expect"] == "success"), verdict.reason
+
+
 def echo(name: str, *, sidecar: bool = True) -> dict[str, Any]:
     return {"name": name, "namespace": "apps", "labels": {"app": name}, "sidecar": sidecar, "headless": False}
 
