@@ -71,7 +71,8 @@ def print_object(value: Any, output: str, indent: int = 4) -> None:
     if output == OutputFormat.YAML:
         import yaml
 
-        sys.stdout.write(yaml.safe_dump(value, sort_keys=False, allow_unicode=True))
+        plain = msgspec.json.decode(msgspec.json.encode(value))
+        sys.stdout.write(yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
     else:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=indent).decode() + "\n")
 

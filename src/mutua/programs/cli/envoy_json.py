@@ -21,8 +21,8 @@ _MODULES = {
 }
 
 
-def canonical(document: Mapping[str, Any], message_type: str) -> dict[str, Any]:
-    """One message, given with the field names that Envoy prints, with JSON's own. Raises UnsupportedError.
+def canonical(document: Mapping[str, Any], message_type: str, *, names_as_envoy_prints: bool = False) -> dict[str, Any]:
+    """One message, given with either kind of field names, with JSON's own or Envoy's. Raises UnsupportedError.
 
     `message_type` is as "envoy.config.cluster.v3.Cluster". Every type that is packed in the document is loaded first.
     """
@@ -35,7 +35,9 @@ def canonical(document: Mapping[str, Any], message_type: str) -> dict[str, Any]:
     try:
         message: Message = GetMessageClass(Default().FindMessageTypeByName(message_type))()
         json_format.ParseDict(plain, message, ignore_unknown_fields=True)
-        converted: dict[str, Any] = json_format.MessageToDict(message)
+        converted: dict[str, Any] = json_format.MessageToDict(
+            message, preserving_proto_field_name=names_as_envoy_prints
+        )
     except (json_format.Error, KeyError, TypeError) as error:
         raise UnsupportedError(
             f"the Envoy's {message_type} cannot be read: {error}",

@@ -65,7 +65,7 @@ def _print(wanted: Installation) -> None:
     from mutua.installation import manifests
 
     objects = [item for component in manifests.components(wanted) for item in component.objects]
-    yaml.safe_dump_all(objects, sys.stdout, sort_keys=False, allow_unicode=True)
+    yaml.dump_all(objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
 
 
 def _seconds(text: str) -> float:

@@ -249,10 +249,17 @@ def _read_file(name: str) -> Any:
         ) from error
     if not isinstance(parsed, dict):
         raise InvalidInputError(f"{name} is not a config dump")
+    if b'"lastUpdated"' in content or b'"hostStatuses"' in content:
+        # It was saved by `-o json`; Envoy itself prints other names.
+        message_type = "ConfigDump" if "configs" in parsed else "Clusters"
+        return _canonical(parsed, f"envoy.admin.v3.{message_type}", names_as_envoy_prints=True)
     return parsed
 
 
-def _canonical(document: Mapping[str, Any], message_type: str) -> dict[str, Any]:
+def _canonical(
+    document: Mapping[str, Any], message_type: str, *, names_as_envoy_prints: bool = False
+) -> dict[str, Any]:
+    # Loading Envoy's messages costs more than all else here; tables do without.
     from mutua.programs.cli.envoy_json import canonical
 
-    return canonical(document, message_type)
+    return canonical(document, message_type, names_as_envoy_prints=names_as_envoy_prints)
