@@ -25,6 +25,7 @@ class Registry(msgspec.Struct, frozen=True, eq=False):
     services: Mapping[Key, Service]
     slices: Mapping[Key, Slices]  # by the Service's key
     service_tables: Mapping[str, SelectorTable[Service]]  # by namespace
+    without_selector: frozenset[Key]  # Services whose endpoints are written by somebody else
     namespaces: frozenset[str]  # in which there is a workload or a Service
 
     def find(self, address: str) -> Workload | None:
@@ -40,7 +41,7 @@ class Touched(msgspec.Struct, frozen=True):
     service_namespaces: frozenset[str]  # a Service itself came, went or changed here
 
 
-EMPTY = Registry({}, {}, {}, {}, {}, frozenset())
+EMPTY = Registry({}, {}, {}, {}, {}, frozenset(), frozenset())
 
 
 def changed_keys(old: Mapping[Key, Any], new: Mapping[Key, Any]) -> set[Key]:
@@ -79,16 +80,14 @@ def update(
         new.typed(kinds.ENDPOINT_SLICE, discovery.EndpointSlice),
     )
 
-    namespaces = previous.namespaces
-    if touched_workloads or touched_services:
-        namespaces = frozenset(namespace for here in (new_workloads, new_services) for namespace, _ in here)
     registry = Registry(
         workloads=new_workloads,
         workload_keys=_addresses(previous, new_workloads, touched_workloads),
         services=new_services,
         slices=new_slices,
         service_tables=_tables(previous.service_tables, new_services, service_namespaces),
-        namespaces=namespaces,
+        without_selector=_without_selector(previous.without_selector, new_services, touched_services),
+        namespaces=_namespaces(previous, new_workloads, touched_workloads, new_services, touched_services),
     )
     touched = {*touched_services, *services_of_touched_slices}
     if touched_workloads:
@@ -163,9 +162,27 @@ def _tables(
     return {**previous, **tables}
 
 
+def _without_selector(previous: frozenset[Key], current: Mapping[Key, Service], touched: set[Key]) -> frozenset[Key]:
+    here = {key for key in touched if (service := current.get(key)) is not None and not service.selector}
+    return (previous - touched) | here if touched else previous
+
+
+def _namespaces(
+    previous: Registry,
+    new_workloads: Mapping[Key, Workload],
+    touched_workloads: set[Key],
+    new_services: Mapping[Key, Service],
+    touched_services: set[Key],
+) -> frozenset[str]:
+    gone = any(key not in new_workloads for key in touched_workloads)
+    if gone or any(key not in new_services for key in touched_services):
+        return frozenset(namespace for here in (new_workloads, new_services) for namespace, _ in here)
+    return previous.namespaces.union(namespace for namespace, _ in touched_workloads | touched_services)
+
+
 def _services_of(previous: Registry, registry: Registry, touched: set[Key]) -> set[Key]:
     """Services that lead, or led, to the touched workloads."""
-    found = {key for key in registry.slices if (service := registry.services.get(key)) and not service.selector}
+    found = set(registry.without_selector)
     for key in touched:
         table = registry.service_tables.get(key[0])
         for workload in (previous.workloads.get(key), registry.workloads.get(key)):
