@@ -16,6 +16,9 @@ from localcluster.paths import ClusterPaths, write_atomically
 _DEFAULT_REGISTRIES = ("docker.io/", "index.docker.io/", "registry-1.docker.io/")
 _DEFAULT_FOLDER = "library/"
 
+# The PATH of containers whose image or pod sets none (Docker's default).
+CONTAINER_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 _SHELL = ("sh",)
 _CURL = ("curl",)
 _WEB_ROOT = "/usr/share/nginx/html"
@@ -78,9 +81,15 @@ def resolve(reference: str, table: Mapping[str, Image]) -> Image | UnknownImage:
     )
 
 
-def builtin(which: Callable[[str], str | None] = shutil.which) -> dict[str, Image]:
+def find_program(name: str) -> str | None:
+    """Where containers find a program of the host, None if they do not."""
+    return shutil.which(name, path=CONTAINER_PATH)
+
+
+def builtin(which: Callable[[str], str | None] = find_program) -> dict[str, Image]:
     """The table of well-known names. `which` finds a program of the host, or None."""
-    web = Image(("nginx", "-g", "daemon off;")) if which("nginx") else Image(program("web", "--root", _WEB_ROOT))
+    configuration = str(Path(__file__).parent / "builtin" / "nginx.conf")
+    web = Image(("nginx", "-c", configuration) if which("nginx") else program("web", "--root", _WEB_ROOT))
     echo = Image(program("echo"), entrypoint=True)
     shell = Image(_SHELL)
     curl = Image(_CURL, entrypoint=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from localcluster import linux
+from localcluster.images import CONTAINER_PATH
 from localcluster.node import runtime_child
 from localcluster.node.processes import Child, Processes
 from localcluster.node.rootfs import TOOLS_FOLDER, HostLayout, RootPlan, is_mapped
@@ -24,7 +25,6 @@ from localcluster.node.runtime import Container, ContainerSpec, ContainerStartEr
 from localcluster.node.runtime_child import Identity, Launch
 from localcluster.node.runtime_output import LogFile, OutputPump
 
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _DRAIN_SECONDS = 2.0
 _LONGEST_REPORT = 1 << 14
 
@@ -229,7 +229,7 @@ class LinuxRuntime:
         self, spec: ContainerSpec, argv: tuple[str, ...], env: Mapping[str, str], starting: _Starting
     ) -> Launch:
         identity = self._identity(spec)
-        defaults = {"PATH": _DEFAULT_PATH, "HOME": "/root" if identity is None or identity.user == 0 else "/"}
+        defaults = {"PATH": CONTAINER_PATH, "HOME": "/root" if identity is None or identity.user == 0 else "/"}
         if spec.hostname:
             defaults["HOSTNAME"] = spec.hostname
         if starting.tty:

@@ -7,7 +7,6 @@ import contextlib
 import importlib
 import logging
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -115,7 +114,7 @@ def _staging(paths: ClusterPaths) -> Path:
     return folder
 
 
-def tools(which: Callable[[str], str | None] = shutil.which) -> dict[str, str]:
+def tools(which: Callable[[str], str | None] = images.find_program) -> dict[str, str]:
     """Scripts that stand in for programs which images have and this host may lack, by name."""
     if which("curl"):
         return {}
