@@ -13,7 +13,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 
 from mutua.envoy.bootstrap import CERTIFICATE_SECRET, ROOT_SECRET
+from mutua.errors import NotFoundError
 from mutua.secret import Secret
+from mutua.servers import sds_files
 from mutua.system.logs import Log
 
 SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
@@ -27,9 +29,16 @@ _Context = Any  # grpc.aio.ServicerContext; its generics say nothing here
 
 
 class SecretService:
-    """Serves the two secrets of one workload to its own Envoy; a request before the first `publish` waits for it."""
+    """Serves one workload's secrets to its own Envoy.
 
-    def __init__(self) -> None:
+    `default` and `ROOTCA` are what was published last; a request before the first `publish` waits for it. Secrets from
+    files are read when they are asked for, and again every `poll_seconds`.
+    """
+
+    def __init__(self, poll_seconds: float = 2.0) -> None:
+        self._poll_seconds = poll_seconds
+        self._file_names: set[str] = set()
+        self._polling: asyncio.Task[None] | None = None
         self._resources: dict[str, any_pb2.Any] = {}
         self._versions: dict[str, int] = {}
         self._streams: set[asyncio.Event] = set()
@@ -44,8 +53,7 @@ class SecretService:
         root.validation_context.trusted_ca.inline_bytes = roots
         for secret in (root, certificate):
             self._put(secret)
-        for wake in self._streams:
-            wake.set()
+        self._wake_streams()
 
     async def start(self, socket: Path) -> None:
         """Listen on `socket`, for this user alone. A stale socket there is replaced. Raises OSError, RuntimeError."""
@@ -71,6 +79,9 @@ class SecretService:
 
     async def stop(self) -> None:
         """End every stream and close the socket."""
+        if self._polling is not None:
+            self._polling.cancel()
+            self._polling = None
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
@@ -80,6 +91,34 @@ class SecretService:
         if self._resources.get(secret.name) != packed:
             self._resources[secret.name] = packed
             self._versions[secret.name] = self._versions.get(secret.name, 0) + 1
+
+    def _wake_streams(self) -> None:
+        for wake in self._streams:
+            wake.set()
+
+    async def _admit(self, names: Iterable[str], context: _Context) -> None:
+        """Let a stream have these names: read those from files, refuse the others that are not ours."""
+        for name in names:
+            if name in KNOWN_NAMES or name in self._file_names:
+                continue
+            try:
+                self._put(sds_files.read(name))
+            except NotFoundError as error:
+                await _refuse(context, name, error)
+            self._file_names.add(name)
+            if self._polling is None:
+                self._polling = asyncio.create_task(self._poll_files())
+
+    async def _poll_files(self) -> None:
+        """Push what changed. While a file is missing or half written, the last good content stays."""
+        while True:
+            await asyncio.sleep(self._poll_seconds)
+            for name in self._file_names:
+                try:
+                    self._put(sds_files.read(name))
+                except NotFoundError as error:
+                    _LOG.debug("keeping the last content", secret=name, reason=error.message)
+            self._wake_streams()
 
     def _newer(self, names: Iterable[str], sent: Mapping[str, int]) -> list[str]:
         return [name for name in names if self._versions.get(name, 0) > sent.get(name, 0)]
@@ -93,8 +132,7 @@ class SecretService:
                 _log_rejection(request)
                 if request.response_nonce not in ("", str(nonce)):
                     continue  # about an answer that a newer one has replaced
-                if unknown := [name for name in request.resource_names if name not in KNOWN_NAMES]:
-                    await _refuse(context, unknown)
+                await self._admit(request.resource_names, context)
                 if tuple(request.resource_names) != names:
                     names = tuple(dict.fromkeys(request.resource_names))
                     sent.clear()
@@ -118,8 +156,7 @@ class SecretService:
         async for request in self._turns(context):
             if request is not None:
                 _log_rejection(request)
-                if unknown := [name for name in request.resource_names_subscribe if name not in KNOWN_NAMES]:
-                    await _refuse(context, unknown)
+                await self._admit(request.resource_names_subscribe, context)
                 for name in request.resource_names_unsubscribe:
                     names.pop(name, None)
                 for name in request.resource_names_subscribe:
@@ -178,8 +215,9 @@ def _log_rejection(request: Any) -> None:
         _LOG.error("Envoy refused a secret", message=request.error_detail.message)
 
 
-async def _refuse(context: _Context, names: list[str]) -> NoReturn:
-    text = f"no secret named {names[0]!r} here; there are {' and '.join(KNOWN_NAMES)}"
-    _LOG.warn("secret refused", names=",".join(names)[:200])
-    await context.abort(grpc.StatusCode.NOT_FOUND, text[:300])
+async def _refuse(context: _Context, name: str, error: NotFoundError) -> NoReturn:
+    """At once, rather than letting the listener wait for a secret that will not come; Envoy asks again by itself."""
+    text = error.message if sds_files.is_file_name(name) else f"no secret named {name[:200]!r} here"
+    _LOG.warn("secret refused", secret=name[:200], reason=text)
+    await context.abort(grpc.StatusCode.NOT_FOUND, text)
     raise AssertionError("abort returned")  # it raises always; the checker cannot know

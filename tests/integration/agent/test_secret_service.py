@@ -97,7 +97,21 @@ async def test_delta(service: SecretService, channel: grpc.aio.Channel) -> None:
     both.cancel()
 
 
-@pytest.mark.parametrize("name", ["default2", "", "kubernetes://other", "file-cert:/etc/shadow~/etc/shadow", "ROOTCA "])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "default2",
+        "",
+        "kubernetes://other",
+        "ROOTCA ",
+        "file-cert:/does/not~/exist",
+        "file-cert:/etc/hosts",
+        "file-cert:/etc/hosts~/etc/hosts~/etc/hosts",
+        "file-root:etc/hosts",
+        "file-root:/etc",
+        "file-root:/dev/zero",
+    ],
+)
 async def test_unknown_names_are_refused_at_once(channel: grpc.aio.Channel, name: str) -> None:
     """Even before there is any secret, and in both protocols."""
     one = stream(channel, "StreamSecrets", STATE)
@@ -106,6 +120,29 @@ async def test_unknown_names_are_refused_at_once(channel: grpc.aio.Channel, name
     other = stream(channel, "DeltaSecrets", DELTA)
     await other.write(discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=[name]))
     assert await other.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_secrets_from_files_follow_their_files(tmp_path: Path) -> None:
+    """A DestinationRule's own certificate and roots; a file that is replaced is pushed, one that vanishes is kept."""
+    for name in ("cert", "key", "root"):
+        (tmp_path / name).write_text(f"{name} 1")
+    service = SecretService(poll_seconds=0.01)
+    await service.start(tmp_path / "socket")
+    async with grpc.aio.insecure_channel(f"unix:{tmp_path / 'socket'}") as channel:
+        one = stream(channel, "DeltaSecrets", DELTA)
+        pair, root = f"file-cert:{tmp_path}/cert~{tmp_path}/key", f"file-root:{tmp_path}/root"
+        await one.write(discovery_pb2.DeltaDiscoveryRequest(resource_names_subscribe=[pair, root]))
+        first = {resource.name: secret(resource.resource) for resource in (await one.read()).resources}
+        assert first[pair].tls_certificate.private_key.inline_bytes == b"key 1"
+        assert first[root].validation_context.trusted_ca.inline_bytes == b"root 1"
+
+        (tmp_path / "root").unlink()
+        (tmp_path / "cert").write_text("cert 2")
+        second = (await one.read()).resources
+        assert [pair] == [resource.name for resource in second]
+        assert secret(second[0].resource).tls_certificate.certificate_chain.inline_bytes == b"cert 2"
+        one.cancel()
+    await service.stop()
 
 
 async def test_a_rejected_secret_is_logged_and_not_sent_again(
