@@ -1,0 +1,222 @@
+"""Pods on a real node: kubectl, the API server and the kernel, nothing faked."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kubectl import find
+from localcluster import lifecycle
+
+pytestmark = pytest.mark.linux
+
+WAIT = "--timeout=30s"
+
+
+@dataclass
+class Node:
+    """A cluster of the test's own, and kubectl for it."""
+
+    cluster: lifecycle.Cluster
+    root: Path
+    program: Path
+
+    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)}
+        command = [str(self.program), *arguments]
+        return subprocess.run(
+            command, input=stdin, capture_output=True, text=True, env=environment, timeout=60, check=False
+        )
+
+    def kubectl(self, *arguments: str, stdin: str = "") -> str:
+        answer = self.run(*arguments, stdin=stdin)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+
+    def apply(self, *objects: dict[str, Any]) -> None:
+        self.kubectl("create", "--validate=false", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+    def ready(self, pod: str) -> None:
+        self.kubectl("wait", "--for=condition=ready", f"pod/{pod}", WAIT)
+
+    def pod(self, name: str) -> Any:
+        return json.loads(self.kubectl("get", "pod", name, "-o", "json"))
+
+
+@pytest.fixture(scope="module")
+def node() -> Iterator[Node]:
+    # Not pytest's own folder: a socket's path must be short.
+    root = Path(tempfile.mkdtemp(prefix="node-"))
+    cluster = lifecycle.up("node", images={}, root=root)
+    try:
+        yield Node(cluster, root, find())
+    finally:
+        lifecycle.down("node", root=root)
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def pod(name: str, script: str, **spec: Any) -> dict[str, Any]:
+    container = {"name": "main", "image": "busybox", "command": ["sh", "-c", script], **spec.pop("container", {})}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name},
+        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec},
+    }
+
+
+SLEEP = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
+
+
+def web(replicas: int) -> tuple[dict[str, Any], ...]:
+    labels = {"app": "web"}
+    container = {
+        "name": "web",
+        "image": "nginx",
+        "ports": [{"name": "http", "containerPort": 80}],
+        "readinessProbe": {"httpGet": {"path": "/", "port": "http"}},
+    }
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container]}}
+    return (
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": {"name": "web"},
+            "spec": {"replicas": replicas, "selector": {"matchLabels": labels}, "template": template},
+        },
+        {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "web"},
+            "spec": {"selector": labels, "ports": [{"port": 8080, "targetPort": "http"}]},
+        },
+    )
+
+
+def test_a_service_is_reached_by_name_from_a_pod_and_from_its_own_pods(node: Node) -> None:
+    node.apply(*web(2), pod("client", SLEEP))
+    node.kubectl("wait", "--for=condition=available", "deploy/web", WAIT)
+    node.ready("client")
+    ask = "curl -sS -m 5 -o /dev/null -w '%{http_code} ' http://web.default:8080/"
+    assert node.kubectl("exec", "client", "--", "sh", "-c", f"{ask}; {ask}; {ask}; {ask}").split() == ["200"] * 4
+    assert node.kubectl("exec", "deploy/web", "--", "sh", "-c", f"{ask}; {ask}; {ask}; {ask}").split() == ["200"] * 4
+    node.kubectl("scale", "deploy/web", "--replicas=0")
+    node.kubectl("wait", "--for=delete", "pod", "-l", "app=web", WAIT)
+    refused = node.run("exec", "client", "--", "curl", "-sS", "-m", "5", "http://web:8080/")
+    assert refused.returncode == 7, refused.stderr
+    missing = node.run("exec", "client", "--", "curl", "-sS", "-m", "5", "http://no-such-service/")
+    assert missing.returncode == 6, missing.stderr
+
+
+def test_exec_logs_and_delete(node: Node) -> None:
+    node.apply(pod("talk", f"echo one; echo two >&2; {SLEEP}"))
+    node.ready("talk")
+    assert sorted(node.kubectl("logs", "talk").split()) == ["one", "two"]
+    assert node.kubectl("exec", "-i", "talk", "--", "cat", stdin="héllo\n" * 20000) == "héllo\n" * 20000
+    assert node.run("exec", "talk", "--", "sh", "-c", "exit 9").returncode == 9
+    node.kubectl("delete", "pod", "talk", WAIT)
+    assert node.run("get", "pod", "talk").returncode == 1
+
+
+def test_what_a_pod_lacks_is_told_and_it_starts_when_it_comes(node: Node) -> None:
+    volumes = [{"name": "settings", "configMap": {"name": "later"}}]
+    mounts = {"volumeMounts": [{"name": "settings", "mountPath": "/settings"}]}
+    node.apply(pod("lacking", SLEEP, volumes=volumes, container=mounts))
+    node.kubectl("wait", "--for=jsonpath={.status.podIP}", "pod/lacking", WAIT)
+    assert node.pod("lacking")["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "ContainerCreating"
+    node.kubectl("create", "configmap", "later", "--from-literal=colour=red")
+    node.ready("lacking")
+    read = ("exec", "lacking", "--", "cat", "/settings/colour")
+    assert node.kubectl(*read) == "red"
+    events = json.loads(node.kubectl("get", "events", "--field-selector=involvedObject.name=lacking", "-o", "json"))
+    messages = {item["reason"]: item["message"] for item in events["items"]}
+    assert messages["FailedMount"] == 'MountVolume.SetUp failed for volume "settings" : configmap "later" not found'
+
+
+def test_init_containers_and_sidecars_run_in_order(node: Node) -> None:
+    shared = {"volumeMounts": [{"name": "shared", "mountPath": "/shared"}]}
+    init = [
+        {"name": "first", "image": "busybox", "command": ["sh", "-c", "echo first > /shared/order"], **shared},
+        {
+            "name": "side",
+            "image": "busybox",
+            "restartPolicy": "Always",
+            "command": ["sh", "-c", f"echo side >> /shared/order; {SLEEP}"],
+            "startupProbe": {"exec": {"command": ["grep", "-q", "side", "/shared/order"]}},
+            **shared,
+        },
+    ]
+    container = {**shared, "command": ["sh", "-c", "echo main >> /shared/order; cat /shared/order"]}
+    volumes = [{"name": "shared", "emptyDir": {}}]
+    node.apply(pod("ordered", "", initContainers=init, volumes=volumes, container=container, restartPolicy="Never"))
+    node.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/ordered", WAIT)
+    assert node.kubectl("logs", "ordered").split() == ["first", "side", "main"]
+
+
+def test_a_token_is_the_pods_own_and_opens_the_api(node: Node) -> None:
+    node.apply(pod("caller", SLEEP))
+    node.ready("caller")
+    folder = "/var/run/secrets/kubernetes.io/serviceaccount"
+    ask = (
+        f'curl -sS -m 5 --cacert {folder}/ca.crt -H "Authorization: Bearer $(cat {folder}/token)" '
+        "-o /dev/null -w '%{http_code}' https://kubernetes.default.svc/version"
+    )
+    assert node.kubectl("exec", "caller", "--", "sh", "-c", ask) == "200"
+    assert not list((node.cluster.directory / "volumes").rglob("token"))
+
+
+def test_an_unknown_image_waits_and_starts_when_it_is_added(node: Node) -> None:
+    unknown = {"name": "main", "image": "example.com/unknown:1"}
+    node.apply({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "unknown"}, "spec": {"containers": [unknown]}})
+    reason = "{.status.containerStatuses[0].state.waiting.reason}"
+    node.kubectl("wait", f"--for=jsonpath={reason}=ErrImagePull", "pod/unknown", WAIT)
+    message = node.pod("unknown")["status"]["containerStatuses"][0]["state"]["waiting"]["message"]
+    assert "images.json" in message
+    table = node.cluster.directory / "images.json"
+    known = json.loads(table.read_text()) if table.exists() else {}
+    table.write_text(json.dumps({**known, "example.com/unknown": {"command": ["sleep", "1000"]}}))
+    node.ready("unknown")
+
+
+def test_a_failing_container_is_restarted_and_then_waits(node: Node) -> None:
+    node.apply(pod("failing", "echo again; sleep 0.2; exit 3"))
+    reason = "{.status.containerStatuses[0].state.waiting.reason}"
+    node.kubectl("wait", f"--for=jsonpath={reason}=CrashLoopBackOff", "pod/failing", WAIT)
+    status = node.pod("failing")["status"]["containerStatuses"][0]
+    assert status["restartCount"] == 1
+    assert status["lastState"]["terminated"]["exitCode"] == 3
+    assert node.kubectl("logs", "failing", "--previous") == "again\n"
+
+
+def test_pods_outlive_the_api_server_and_are_started_anew_with_the_node(node: Node) -> None:
+    node.apply(pod("steady", SLEEP))
+    node.ready("steady")
+    before = node.pod("steady")["status"]["containerStatuses"][0]["containerID"]
+    os.kill(api_server(node.cluster.pid), signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while node.run("get", "pods").returncode and time.monotonic() < deadline:
+        pass  # each attempt is a process of its own, which is pause enough
+    node.apply(pod("afterwards", SLEEP))
+    node.ready("afterwards")
+    assert node.pod("steady")["status"]["containerStatuses"][0]["containerID"] == before
+    lifecycle.down("node", root=node.root, keep_state=True)
+    node.cluster = lifecycle.up("node", images={}, root=node.root)
+    node.kubectl("wait", "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/steady", WAIT)
+    node.ready("steady")
+    assert node.pod("steady")["status"]["containerStatuses"][0]["containerID"] != before
+
+
+def api_server(node_pid: int) -> int:
+    """The API server's process, a child of the node's."""
+    children = subprocess.run(["pgrep", "-P", str(node_pid)], capture_output=True, text=True, check=True).stdout.split()
+    commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
+    return next(child for child, command in commands.items() if b"localcluster.apiserver" in command)
