@@ -54,10 +54,6 @@ class LabelSelector(Strict, frozen=True):
 
     match_labels: dict[str, Annotated[str, msgspec.Meta(max_length=63)]] = msgspec.field(default_factory=dict)
 
-    def selects(self, labels: dict[str, str]) -> bool:
-        """Whether labels hold every pair of the selector."""
-        return self.match_labels.items() <= labels.items()
-
 
 class TargetReference(Strict, frozen=True):
     """A gateway, waypoint or Service that a policy is attached to. Source: PolicyTargetReference."""

@@ -7,7 +7,7 @@ from mutua.mesh.peer_authentication import EffectiveMode
 from mutua.mesh.proxy_view import Endpoint, Frozen, LoadAssignment, MtlsMode
 from mutua.mesh.services import Service, ServicePort
 from mutua.mesh.workloads import Workload
-from mutua.spiffe import SpiffeId
+from mutua.spiffe import SpiffeId, in_trust_domains
 
 FindWorkload = Callable[[str], Workload | None]
 """The workload that has an address."""
@@ -26,8 +26,9 @@ class Reachable(Frozen, frozen=True):
 
 def identities(workloads: Iterable[Workload], trust_domains: tuple[str, ...]) -> tuple[str, ...]:
     """Who may answer for a Service. Pods that are not ready count, so that a restart changes nothing for clients."""
-    accounts = {(workload.namespace, workload.service_account) for workload in workloads}
-    return tuple(sorted(str(SpiffeId(domain, *account)) for domain in trust_domains for account in accounts))
+    own = trust_domains[0]
+    accounts = {str(SpiffeId(own, workload.namespace, workload.service_account)) for workload in workloads}
+    return tuple(sorted(in_trust_domains(accounts, trust_domains)))
 
 
 def workloads_behind(slices: Iterable[EndpointSlice], find: FindWorkload) -> list[Workload]:

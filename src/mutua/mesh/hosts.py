@@ -40,11 +40,6 @@ def matches(pattern: str, host: str) -> bool:
     return pattern == host
 
 
-def specificity(pattern: str) -> tuple[bool, int, str]:
-    """Sorts the most specific pattern first: exact names, then the longest wildcard."""
-    return (is_wildcard(pattern), -len(pattern), pattern)
-
-
 class HostTable(Generic[T]):
     """Values by host pattern, found by the most specific pattern that covers a name. Never changed once made."""
 

@@ -6,7 +6,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 Labels = frozenset[tuple[str, str]]
-"""Labels of a workload, or the pairs that a selector demands."""
+"""Labels of a workload, or the pairs that a selector demands: it selects the labels that are a superset of it."""
 
 NO_LABELS: Labels = frozenset()
 
@@ -14,11 +14,6 @@ NO_LABELS: Labels = frozenset()
 def labels_of(labels: Mapping[str, str]) -> Labels:
     """Labels as a value."""
     return frozenset(labels.items())
-
-
-def selects(selector: Labels, labels: Labels) -> bool:
-    """Whether labels hold every pair that the selector demands. An empty selector selects everything."""
-    return selector <= labels
 
 
 class SelectorTable(Generic[T]):

@@ -53,6 +53,7 @@ def test_matching_is_symmetric_and_reflexive(one: str, other: str) -> None:
 @given(st.lists(PATTERN, max_size=8, unique=True), NAME)
 def test_the_table_finds_the_most_specific_of_the_matching_patterns(patterns: list[str], host: str) -> None:
     table = HostTable((pattern, pattern) for pattern in patterns)
-    matching = sorted((pattern for pattern in patterns if hosts.matches(pattern, host)), key=hosts.specificity)
-    assert table.most_specific(host) == (matching[0] if matching else None)
+    matching = [pattern for pattern in patterns if hosts.matches(pattern, host)]
+    most_specific = host if host in matching else max(matching, key=len, default=None)
+    assert table.most_specific(host) == most_specific
     assert bool(table) is bool(patterns)
