@@ -1,6 +1,9 @@
 """Network namespaces on a bridge, captured as in production. A program of its own: netlink forks, and gRPC minds.
 
-envoy_network.py create <bridge> | add <bridge> <name> <address> <number> <mark or 0> | remove <name>...
+envoy_network.py create <bridge>
+envoy_network.py add <bridge> <name> <address> <number> <mark or 0>
+envoy_network.py alone <name> <address>...
+envoy_network.py remove <name>...
 """
 
 import sys
@@ -38,6 +41,15 @@ def add(bridge: str, name: str, address: str, number: str, mark: str) -> None:
         netfilter.apply({Family.IPV4: rules(settings, Family.IPV4)})
 
 
+def alone(name: str, *addresses: str) -> None:
+    """A namespace with nothing but itself, under several addresses."""
+    netns.create(name)
+    with NetNS(name) as inside:
+        inside.link("set", index=_index(inside, "lo"), state="up")
+        for address in addresses:
+            inside.addr("add", index=_index(inside, "lo"), address=address, prefixlen=32)
+
+
 def remove(*names: str) -> None:
     """Remove namespaces, and with them all that is in them."""
     for name in names:
@@ -49,4 +61,4 @@ def _index(network: NetNS, name: str) -> int:
 
 
 if __name__ == "__main__":
-    {"create": create, "add": add, "remove": remove}[sys.argv[1]](*sys.argv[2:])
+    {"create": create, "add": add, "alone": alone, "remove": remove}[sys.argv[1]](*sys.argv[2:])

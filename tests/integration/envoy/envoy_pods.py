@@ -92,18 +92,18 @@ class Network:
         self._prefix = f"mutua-{uuid.uuid4().hex[:6]}"
         self._bridge = f"{self._prefix}-bridge"
         self._names = [self._bridge]
-        _run_network("create", self._bridge)
+        run_network("create", self._bridge)
 
     def add(self, pod: str, address: str, *, captured: bool) -> str:
         """The namespace of a new pod."""
         name = f"{self._prefix}-{pod}"
-        _run_network("add", self._bridge, name, address, str(len(self._names)), str(MARK if captured else 0))
+        run_network("add", self._bridge, name, address, str(len(self._names)), str(MARK if captured else 0))
         self._names.append(name)
         return name
 
     def close(self) -> None:
         """Remove every namespace."""
-        _run_network("remove", *self._names)
+        run_network("remove", *self._names)
 
 
 class Mesh:
@@ -354,5 +354,6 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _run_network(*arguments: str) -> None:
+def run_network(*arguments: str) -> None:
+    """Do something with network namespaces, in a process of its own."""
     subprocess.run([sys.executable, str(NETWORK), *arguments], check=True)

@@ -1,0 +1,235 @@
+"""Conformance vectors of AuthorizationPolicy as one Envoy: a filter chain per case, told apart by the client's port."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from envoy.config.bootstrap.v3 import bootstrap_pb2
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.filters.http.set_metadata.v3 import set_metadata_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+from envoy_pods import Authority, Issued
+
+from mutua.envoy import connections, listeners
+from mutua.envoy.endpoints import socket_address
+from mutua.envoy.filters import order
+from mutua.envoy.pack import duration, packed
+from mutua.mesh.proxy_view import (
+    AuthorizationAction,
+    Condition,
+    EffectivePolicy,
+    InboundView,
+    MeshView,
+    MtlsMode,
+    Operation,
+    Rule,
+    Source,
+    Trust,
+)
+
+FIRST_CLIENT_PORT = 10_000
+ECHO_PORT = 7
+ECHO = "echo"
+TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+
+_FIELDS = {
+    "principals": "principals",
+    "requestPrincipals": "request_principals",
+    "namespaces": "namespaces",
+    "serviceAccounts": "service_accounts",
+    "trustDomains": "trust_domains",
+    "ipBlocks": "ip_blocks",
+    "remoteIpBlocks": "remote_ip_blocks",
+    "hosts": "hosts",
+    "ports": "ports",
+    "methods": "methods",
+    "paths": "paths",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One vector, and from where and as whom to ask."""
+
+    vector: Mapping[str, Any]
+    client_port: int
+    certificate: str  # path of the PEM with chain and key; "" = plaintext
+
+
+def can_run(vector: Mapping[str, Any]) -> bool:
+    """Whether the case needs nothing but policies: no provider, no gateway, nothing that HTTP cannot carry."""
+    request, mesh = vector["request"], vector["mesh"]
+    return (
+        vector.get("wire", True)
+        and not {"ext_authz", "remote_ip", "cert_sans", "cert_subject"} & request.keys()
+        and not {"numTrustedProxies", "features", "extensionProviders"} & mesh.keys()
+        and "requestAuthentications" not in vector
+        and not any(policy["spec"].get("action") == "CUSTOM" for policy in vector["policies"])
+        and (request["protocol"] == "http" or not request.get("envoy_metadata"))
+    )
+
+
+def bootstrap(
+    vectors: Iterable[Mapping[str, Any]], authority: Authority, directory: Path
+) -> tuple[bootstrap_pb2.Bootstrap, list[Case]]:
+    """The Envoy that judges `vectors`, and how to ask it."""
+    server = authority.issue(x509.UniformResourceIdentifier("spiffe://cluster.local/ns/foo/sa/httpbin"))
+    certificates: dict[str, str] = {}
+    ports: dict[str, int] = {}
+    chains: dict[int, list[Any]] = {}
+    cases = []
+    for vector in vectors:
+        request = vector["request"]
+        key = json.dumps([vector[name] for name in ("policies", "mesh", "workload")] + [_setting(request)])
+        if key not in ports:
+            ports[key] = FIRST_CLIENT_PORT + len(ports)
+            chain = _chain(vector, _tls(server, authority) if request["mtls"] else None)
+            chain.filter_chain_match.source_ports.append(ports[key])
+            chains.setdefault(request["destination_port"], []).append(chain)
+        identity = request["principal"] if request["mtls"] else ""
+        if identity and identity not in certificates:
+            issued = authority.issue(x509.UniformResourceIdentifier(identity))
+            path = directory / f"client-{len(certificates)}.pem"
+            path.write_bytes(issued.key + issued.chain)
+            certificates[identity] = str(path)
+        cases.append(Case(vector, ports[key], certificates.get(identity, "")))
+    made = bootstrap_pb2.Bootstrap()
+    made.static_resources.listeners.extend(_listener(port, members) for port, members in chains.items())
+    made.static_resources.clusters.append(_echo())
+    return made, cases
+
+
+def _setting(request: Mapping[str, Any]) -> list[Any]:
+    names = ("protocol", "mtls", "destination_port", "jwt_claims", "envoy_metadata")
+    return [request.get(name) for name in names]
+
+
+def policies(vector: Mapping[str, Any]) -> tuple[EffectivePolicy, ...]:
+    """The policies that apply to the vector's workload."""
+    root, workload = vector["mesh"]["rootNamespace"], vector["workload"]
+    chosen = []
+    for policy in vector["policies"]:
+        namespace = policy["metadata"].get("namespace", "default")
+        wanted = policy["spec"].get("selector", {}).get("matchLabels", {})
+        if namespace in (root, workload["namespace"]) and wanted.items() <= workload.get("labels", {}).items():
+            chosen.append(_policy(policy, namespace))
+    return tuple(sorted(chosen, key=lambda each: (each.namespace != root, each.name)))
+
+
+def _policy(policy: Mapping[str, Any], namespace: str) -> EffectivePolicy:
+    spec, metadata = policy["spec"], policy["metadata"]
+    return EffectivePolicy(
+        namespace=namespace,
+        name=metadata["name"],
+        action=AuthorizationAction(spec.get("action", "ALLOW")),
+        rules=tuple(_rule(rule) for rule in spec.get("rules") or ()),
+        dry_run=(metadata.get("annotations") or {}).get("istio.io/dry-run") in TRUE,
+    )
+
+
+def _rule(rule: Mapping[str, Any]) -> Rule:
+    return Rule(
+        sources=tuple(Source(**_values(each.get("source") or {})) for each in rule.get("from") or ()),
+        operations=tuple(Operation(**_values(each.get("operation") or {})) for each in rule.get("to") or ()),
+        conditions=tuple(
+            Condition(each["key"], tuple(each.get("values") or ()), tuple(each.get("notValues") or ()))
+            for each in rule.get("when") or ()
+        ),
+    )
+
+
+def _values(fields: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
+    found = {}
+    for name, values in fields.items():
+        if name in _FIELDS:
+            found[_FIELDS[name]] = tuple(values or ())
+        else:
+            positive = name[3].lower() + name[4:]
+            found[f"not_{_FIELDS[positive]}"] = tuple(values or ())
+    return found
+
+
+def _chain(vector: Mapping[str, Any], transport_socket: Any) -> Any:
+    mesh, request = vector["mesh"], vector["request"]
+    trust = Trust(domains=(mesh["trustDomain"], *mesh.get("trustDomainAliases", ())))
+    view = InboundView(trust, MtlsMode.PERMISSIVE, (), (), policies(vector))
+    settings = MeshView(path_normalization=mesh.get("pathNormalization", "BASE"))
+    if request["protocol"] == "http":
+        filters = [*_metadata(request), *order.inbound_http(view)]
+        chain = [connections.inbound_requests(settings, "case", _answer(), filters)]
+    else:
+        chain = [*order.inbound_tcp(view), connections.bytes_to(settings, ECHO)]
+    return listeners.filter_chain("", chain, transport_socket=transport_socket, handshake_timeout=duration(5))
+
+
+def _metadata(request: Mapping[str, Any]) -> list[Any]:
+    """What other filters would have left: the claims of a token, or an Envoy filter's own."""
+    left: dict[str, Any] = (
+        {"envoy.filters.http.jwt_authn": {"payload": _claims(request)}} if request["jwt_claims"] else {}
+    )
+    if request.get("envoy_metadata"):
+        left["envoy.filters.a.b"] = {"c": request["envoy_metadata"]}
+    config = set_metadata_pb2.Config()
+    for namespace, value in left.items():
+        entry = config.metadata.add(metadata_namespace=namespace)
+        entry.value.update(value)
+    if not left:
+        return []
+    return [http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.set_metadata", typed_config=packed(config))]
+
+
+def _claims(request: Mapping[str, Any]) -> dict[str, Any]:
+    """The claims as the JWT filter leaves them: scopes are a list."""
+    claims = dict(request["jwt_claims"])
+    for name in ("scope", "permission"):
+        if isinstance(claims.get(name), str):
+            claims[name] = claims[name].split(" ")
+    return claims
+
+
+def _answer() -> Any:
+    action = route_components_pb2.DirectResponseAction(status=200)
+    route = route_components_pb2.Route(match=route_components_pb2.RouteMatch(prefix=""), direct_response=action)
+    host = route_components_pb2.VirtualHost(name="any", domains=["*"], routes=[route])
+    return route_pb2.RouteConfiguration(name="any", virtual_hosts=[host])
+
+
+def _listener(port: int, chains: list[Any]) -> Any:
+    return listener_pb2.Listener(
+        name=str(port),
+        address=socket_address("0.0.0.0", port),  # noqa: S104
+        listener_filters=[listeners.tls_inspector()],
+        filter_chains=chains,
+    )
+
+
+def _tls(server: Issued, authority: Authority) -> Any:
+    """Mutual TLS without a look at the trust domain: the vectors say who got through the handshake."""
+    certificate = common_pb2.TlsCertificate()
+    certificate.certificate_chain.inline_bytes = server.chain
+    certificate.private_key.inline_bytes = server.key
+    common = tls_pb2.CommonTlsContext(tls_certificates=[certificate])
+    common.validation_context.trusted_ca.inline_bytes = authority.root
+    context = tls_pb2.DownstreamTlsContext(common_tls_context=common)
+    context.require_client_certificate.value = True
+    made = listener_pb2.Listener().filter_chains.add().transport_socket
+    made.name = "envoy.transport_sockets.tls"
+    made.typed_config.CopyFrom(packed(context))
+    return made
+
+
+def _echo() -> Any:
+    endpoint = endpoint_components_pb2.LbEndpoint(
+        endpoint=endpoint_components_pb2.Endpoint(address=socket_address("127.0.0.1", ECHO_PORT))
+    )
+    assignment = endpoint_pb2.ClusterLoadAssignment(
+        cluster_name=ECHO, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])]
+    )
+    return cluster_pb2.Cluster(name=ECHO, type=cluster_pb2.Cluster.STATIC, load_assignment=assignment)

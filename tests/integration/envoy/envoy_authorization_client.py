@@ -1,0 +1,115 @@
+"""Asks the Envoy of the authorization cases from within its network: cases on stdin, decisions on stdout, as JSON."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import ssl
+import struct
+import sys
+from collections import defaultdict
+from functools import cache
+from typing import Any
+
+AT_ONCE = 50
+ECHO_PORT = 7
+BYTES = b"more bytes than a TLS record needs to be told apart"
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+"""A closed connection leaves nothing behind, so that the next case can use the same port."""
+
+
+@cache
+def tls(certificate: str) -> ssl.SSLContext:
+    """The client's side of mutual TLS; who the server is does not matter here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.load_cert_chain(certificate)
+    return context
+
+
+async def ask(case: dict[str, Any]) -> str:
+    """The decision: `allow`, `deny`, or what else happened."""
+    request = case["request"]
+    connection = socket.socket()
+    connection.setblocking(False)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+    connection.bind((request["source_ip"], case["client_port"]))
+    writer = None
+    try:
+        destination = (request["destination_ip"], request["destination_port"])
+        await asyncio.get_running_loop().sock_connect(connection, destination)
+        context = tls(case["certificate"]) if case["certificate"] else None
+        name = {"server_hostname": request["sni"] or ""} if context else {}
+        reader, writer = await asyncio.open_connection(sock=connection, ssl=context, **name)
+        writer.write(head(request) if request["protocol"] == "http" else BYTES)
+        if request["protocol"] != "http":
+            return "allow" if await reader.read(1) else "deny"
+        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+        if b"grpc-status: 7" in answer:  # a call is refused within an answer of 200
+            return "deny"
+        code = answer.split(b" ")[1].decode()
+        return {"200": "allow", "403": "deny"}.get(code, code)
+    except (ConnectionError, ssl.SSLError) as error:
+        return "deny" if request["protocol"] != "http" else repr(error)
+    finally:
+        if writer is not None:
+            writer.transport.abort()
+        connection.close()
+
+
+def head(request: dict[str, Any]) -> bytes:
+    """The request as it goes over the wire."""
+    lines = [f"{request['method']} {request['path']} HTTP/1.1", f"host: {request['host']}"]
+    for name, value in request["headers"].items():
+        if name.lower() != "host":
+            lines += [f"{name}: {each}" for each in (value if isinstance(value, list) else [value])]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
+
+
+async def listening(destinations: set[tuple[str, int]]) -> None:
+    """Wait until Envoy takes connections."""
+    async with asyncio.timeout(30):
+        for address, port in destinations:
+            while True:
+                with contextlib.suppress(ConnectionRefusedError):
+                    _, writer = await asyncio.open_connection(address, port)
+                    writer.transport.abort()
+                    break
+                await asyncio.sleep(0.02)
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What a connection that was let through reaches."""
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(4096):
+            writer.write(data)
+    writer.close()
+
+
+async def main() -> None:
+    """All cases; those of one client port one after the other."""
+    cases = json.load(sys.stdin)
+    await asyncio.start_server(echo, "127.0.0.1", ECHO_PORT)
+    await listening({(case["request"]["destination_ip"], case["request"]["destination_port"]) for case in cases})
+    groups = defaultdict(list)
+    for index, case in enumerate(cases):
+        groups[case["client_port"]].append(index)
+    decisions: list[str] = [""] * len(cases)
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def run(indexes: list[int]) -> None:
+        async with slots:
+            for index in indexes:
+                try:
+                    async with asyncio.timeout(10):
+                        decisions[index] = await ask(cases[index])
+                except Exception as error:
+                    decisions[index] = repr(error)
+
+    await asyncio.gather(*map(run, groups.values()))
+    json.dump(decisions, sys.stdout)
+
+
+asyncio.run(main())
