@@ -26,6 +26,7 @@ State = Literal["running", "starting", "stopped"]
 
 _START_SECONDS = 60.0
 _STOP_SECONDS = 15.0
+_FAILURE_SECONDS = 5.0
 _POLL_SECONDS = 0.02
 _LOG_LINES_SHOWN = 5
 
@@ -92,9 +93,13 @@ def up(
             _clean(paths)
             if images:
                 image_table.store(paths, images)
-            return _start(paths, lock, deadline)
-        finally:
+            found = _start(paths, lock, deadline)
+        except BaseException:
             os.close(lock)
+            _wait_until_free(paths, _FAILURE_SECONDS)
+            raise
+        os.close(lock)
+        return found
 
 
 def down(name: str, *, keep_state: bool = False, root: Path | None = None) -> bool:
@@ -268,21 +273,28 @@ def _stop(paths: ClusterPaths) -> bool:
     if _is_free(paths):
         return False
     deadline = time.monotonic() + _STOP_SECONDS
-    asked = False
-    while time.monotonic() < deadline:
-        asked = asked or _terminate(paths, signal.SIGTERM)
+    # Somebody who has just begun to start it has no process to stop yet.
+    while not _terminate(paths, signal.SIGTERM):
         if _is_free(paths):
             return True
+        if time.monotonic() > deadline:
+            break
         time.sleep(_POLL_SECONDS)
+    if _wait_until_free(paths, deadline - time.monotonic()):
+        return True
     _terminate(paths, signal.SIGKILL)
-    deadline = time.monotonic() + _STOP_SECONDS
-    while time.monotonic() < deadline:
-        if _is_free(paths):
-            return True
-        time.sleep(_POLL_SECONDS)
+    if _wait_until_free(paths, _STOP_SECONDS):
+        return True
     raise ClusterError(
         f"cluster {paths.name} does not end", f"another process holds {paths.lock}; see {paths.logs / 'host.log'}"
     )
+
+
+def _wait_until_free(paths: ClusterPaths, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while not (free := _is_free(paths)) and time.monotonic() < deadline:
+        time.sleep(_POLL_SECONDS)
+    return free
 
 
 def _is_free(paths: ClusterPaths) -> bool:
