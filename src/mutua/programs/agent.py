@@ -14,7 +14,7 @@ from mutua.envoy.bootstrap import ADMIN_PORT, READINESS_PORT, bootstrap
 from mutua.errors import MutuaError, UnavailableError
 from mutua.programs import agent_settings
 from mutua.programs.agent_settings import AgentSettings
-from mutua.system import envoy_admin, files, logs, processes
+from mutua.system import files, logs, processes
 
 _OK = 200
 
@@ -93,6 +93,8 @@ def _labels() -> str:
 
 
 def _request(method: str, path: str) -> int:
+    from mutua.system import envoy_admin
+
     status, body = envoy_admin.request(method.upper(), path if path.startswith("/") else f"/{path}", port=_admin_port())
     sys.stdout.buffer.write(body)
     sys.stdout.flush()
@@ -101,6 +103,8 @@ def _request(method: str, path: str) -> int:
 
 def _wait(timeout_seconds: float, period_seconds: float, port: int) -> int:
     """Return once Envoy is ready; applications that must not start before it are held by this."""
+    from mutua.system import envoy_admin
+
     end = time.monotonic() + timeout_seconds
     while True:
         try:

@@ -10,7 +10,7 @@ from mutua.ca import rotation
 from mutua.errors import MutuaError
 from mutua.programs.agent_settings import AgentSettings
 from mutua.servers.sds import SecretService
-from mutua.system import clock, envoy_admin, keys
+from mutua.system import clock, keys
 from mutua.system.ca_client import CaClient, CaClientSettings, WorkloadCertificate, endless_back_off
 from mutua.system.logs import Log
 from mutua.system.processes import Child
@@ -102,6 +102,8 @@ async def _wait_after_failure(
 
 async def _drain(settings: AgentSettings, ended: "asyncio.Future[int]") -> None:
     """Tell peers to go elsewhere, and wait until they have, at most for the drain duration."""
+    from mutua.system import envoy_admin
+
     loop = asyncio.get_running_loop()
     begin, ports = loop.time(), settings.bootstrap
     _LOG.info("stopping: draining connections", at_most=f"{settings.drain.total_seconds():g}s")

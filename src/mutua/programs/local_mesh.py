@@ -1,16 +1,18 @@
 """A local cluster with the mesh in it: the two packages meet here and in the commands that call this."""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from localcluster import lifecycle
 from localcluster.images import Image
 from localcluster.lifecycle import Cluster
 from mutua.installation import values
+from mutua.installation.labels import CONTROL_PLANE
 from mutua.programs.cli import installer
 from mutua.programs.cli.version import client_version
 from mutua.system.kube import KubeClient
+from mutua.system.kube_resources import DEPLOYMENTS
 
 # Where one uid is all there is, Envoy's own sockets are told apart by a mark.
 SETTINGS = ("values.global.proxy.exemptBy=mark",)
@@ -21,10 +23,16 @@ def start(name: str, say: Callable[[str], None]) -> Cluster:
     return lifecycle.up(name, images=images(), progress=say)
 
 
-async def install_into(cluster: Cluster, settings: Iterable[str], say: Callable[[str], None]) -> None:
-    """Installs the mesh by the same manifests as anywhere, and waits until it is ready. Raises MutuaError."""
+async def install_into(cluster: Cluster, settings: Sequence[str], say: Callable[[str], None]) -> None:
+    """Installs the mesh by the same manifests as anywhere, and waits until it is ready. Raises MutuaError.
+
+    Without settings, a mesh that is there already stays as it was installed.
+    """
     wanted = values.installation(values.resolve((), (*SETTINGS, *settings)), client_version())
     async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
+        if not settings and await kube.find(DEPLOYMENTS, CONTROL_PLANE, wanted.namespace):
+            await installer.wait(kube, wanted)
+            return
         await installer.install(kube, wanted, say)
 
 

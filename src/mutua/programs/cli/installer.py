@@ -1,7 +1,8 @@
 """Bringing a cluster to what was asked for: apply, wait, report; and back."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -64,21 +65,24 @@ async def install(
 
     `report` gets one line per finished step. Raises KubeError, or UnavailableError if it takes longer than the timeout.
     """
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            for component in manifests.components(installation):
-                try:
-                    await _install(kube, component)
-                except KubeError as error:
-                    report(f"✘ {component.name} encountered an error: {error.message}")
-                    raise
-                report(f"✔ {component.name} installed {_ICONS.get(component.name, '✅')}")
-    except TimeoutError:
-        raise UnavailableError(
-            f"the control plane was not ready within {timeout_seconds:g} s{await _why(kube, installation.namespace)}",
-            f"`kubectl describe pods -n {installation.namespace} -l app=istiod` says more",
-        ) from None
+    async with _in_time(kube, installation, timeout_seconds):
+        for component in manifests.components(installation):
+            try:
+                await _install(kube, component)
+            except KubeError as error:
+                report(f"✘ {component.name} encountered an error: {error.message}")
+                raise
+            report(f"✔ {component.name} installed {_ICONS.get(component.name, '✅')}")
     report("✔ Installation complete")
+
+
+async def wait(
+    kube: KubeClient, installation: Installation, timeout_seconds: float = READINESS_TIMEOUT_SECONDS
+) -> None:
+    """Until what is installed works. Raises KubeError, UnavailableError."""
+    async with _in_time(kube, installation, timeout_seconds):
+        for component in manifests.components(installation):
+            await _all(_wait(kube, item) for item in component.objects if item["kind"] in _CONDITIONS)
 
 
 async def missing(kube: KubeClient, component: Component) -> list[str]:
@@ -112,6 +116,19 @@ def resource_of(item: Mapping[str, Any]) -> tuple[Resource, str]:
     kind = str(item["kind"])
     namespace = "" if kind in _CLUSTER_SCOPED else str(item["metadata"]["namespace"])
     return RESOURCES[kind], namespace
+
+
+@contextlib.asynccontextmanager
+async def _in_time(kube: KubeClient, installation: Installation, seconds: float) -> AsyncIterator[None]:
+    """Ends what takes too long, and says what it waited for."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise UnavailableError(
+            f"the control plane was not ready within {seconds:g} s{await _why(kube, installation.namespace)}",
+            f"`kubectl describe pods -n {installation.namespace} -l app=istiod` says more",
+        ) from None
 
 
 async def _install(kube: KubeClient, component: Component) -> None:
