@@ -19,10 +19,12 @@ _SIGNAL_OFFSET = 128
 
 
 class Child:
-    """A child of this process."""
+    """A child of this process. `pidfd` names it until it is reaped."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
+        # Opened before it can be reaped, however soon it ends.
+        self.pidfd = os.pidfd_open(pid)
         self._end: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
 
     @property
@@ -42,6 +44,7 @@ class Child:
 
     def reaped(self, status: ExitStatus) -> None:
         """Called once, by the reaper."""
+        os.close(self.pidfd)
         self._end.set_result(status)
 
 

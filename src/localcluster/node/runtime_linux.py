@@ -41,7 +41,7 @@ class LinuxContainer:
         terminal: int | None,
     ) -> None:
         self.spec = spec
-        self.pidfd = os.pidfd_open(child.pid)
+        self.pidfd = child.pidfd
         self.started_at = datetime.now(UTC)
         self._child = child
         self._pump = pump
@@ -83,7 +83,6 @@ class LinuxContainer:
                 await self._pump.finished()
         except TimeoutError:
             self._pump.close()
-        os.close(self.pidfd)
         if self._stdin is not None:
             self._stdin.close()
         if self._terminal is not None:
