@@ -182,12 +182,16 @@ async def _pieces(
 ) -> AsyncIterator[bytes]:
     """What the client sees of `file` from its position on; with a watcher, until the container ends or rotates it."""
     rest = b""
+    # Who does not follow gets what is there now: a container may write faster than its log is read.
+    left = None if watcher is not None else os.fstat(file.fileno()).st_size - file.tell()
     while True:
         # Asked before reading, so that nothing written in between is missed.
         last_look = watcher is None or watcher.ended or _was_rotated(file, path)
         if watcher is not None:
             watcher.changed.clear()
-        block = file.read(_BLOCK_BYTES)
+        block = file.read(_BLOCK_BYTES if left is None else min(_BLOCK_BYTES, left))
+        if left is not None:
+            left -= len(block)
         if block:
             whole, newline, rest = (rest + block).rpartition(b"\n")
             if piece := formatter.format(whole + newline):

@@ -93,3 +93,11 @@ async def test_following_sees_what_comes_over_a_rotation_and_ends_with_the_conta
     assert await anext(pieces) == b"six\n"
     container.queue.put_nowait(None)
     assert [piece async for piece in pieces] == []
+
+
+async def test_without_following_the_end_is_where_it_was_at_the_beginning(path: Path) -> None:
+    pieces = read(path, LogQuery(tail_lines=1))
+    shown = await anext(pieces)
+    with path.open("a") as file:
+        file.write(record(5, "later"))
+    assert [shown, *[piece async for piece in pieces]] == [b"four 4\n"]
