@@ -137,7 +137,7 @@ def _validate(review: AdmissionRequest, judge: Judge) -> Document:
     causes = [{"reason": "FieldValueInvalid", "field": error.field, "message": error.message} for error in errors]
     first = errors[0]
     details = {"name": first.name, "kind": first.kind, "causes": causes}
-    message = f"{first.kind} {first.name!r} is invalid: " + "; ".join(_line(error) for error in errors)
+    message = f'{first.kind} "{first.name}" is invalid: ' + "; ".join(_line(error) for error in errors)
     refusal = _refusal(422, "Invalid", message)
     refusal["status"]["details"] = details
     return refusal | ({"warnings": warnings} if warnings else {})
@@ -149,7 +149,7 @@ def _refusal(code: int, reason: str, message: str) -> Document:
 
 
 def _line(finding: Finding) -> str:
-    text = f"{finding.field}: {finding.message}" if finding.field else finding.message
+    text = f"{finding.field}: {finding.message}" if finding.field else f"{finding.kind} {finding.name} {finding.message}"
     return f"{text} ({finding.hint})" if finding.hint else text
 
 

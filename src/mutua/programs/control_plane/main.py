@@ -14,7 +14,7 @@ from mutua.api import decode, kinds, validation
 from mutua.api.findings import Finding
 from mutua.ca.caller import TokenReviewStatus, token_review_status
 from mutua.errors import MutuaError, NotFoundError, RefusedError
-from mutua.mesh import build
+from mutua.mesh import build, findings
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import ProxyView
 from mutua.mesh.snapshot import MeshSnapshot
@@ -70,8 +70,8 @@ class ControlPlane:
         root = signing.root_certificates(authority)
         announcer = announcements.RootAnnouncer(self._kube, root)
 
-        async def deliver(objects: ObjectSet, findings: tuple[Finding, ...]) -> None:
-            for finding in findings:
+        async def deliver(objects: ObjectSet, unreadable: tuple[Finding, ...]) -> None:
+            for finding in unreadable:
                 _LOG.warn(
                     "object left out",
                     kind=finding.kind,
@@ -93,7 +93,7 @@ class ControlPlane:
             cluster_id=self._settings.cluster_id,
         )
         server = self._grpc_server(certificates, serving)
-        application = webhooks.application(lambda: self._configuration.current.injector, judge, Log("webhooks"))
+        application = webhooks.application(lambda: self._configuration.current.injector, self._judge, Log("webhooks"))
         status = admin.application(self._not_ready, self._version)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(http.serving(application, ANY_ADDRESS, WEBHOOK_PORT, serving.webhooks))
@@ -153,6 +153,17 @@ class ControlPlane:
             )
         return for_proxy(self._snapshot, Proxy(workload.namespace, workload.name))
 
+    def _judge(self, document: Mapping[str, Any]) -> tuple[Finding, ...]:
+        """Everything that is wrong or doubtful about one object as its user wrote it, alone and among the others."""
+        decoded = decode.any_from_mapping(document)
+        if decoded.value is None:
+            return decoded.findings
+        alone = (*decoded.findings, *validation.validate(decoded.value))
+        if self._objects is None or any(finding.is_error for finding in alone):
+            return alone
+        root_namespace = self._configuration.current.mesh.root_namespace
+        return (*alone, *findings.if_applied(self._objects, root_namespace, decoded.value))
+
     async def _review_token(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
         return token_review_status(await self._kube.token_review(token, audiences))
 
@@ -163,14 +174,6 @@ class ControlPlane:
         namespace, suffix = self._settings.namespace, self._settings.service_suffix
         elsewhere = "" if namespace == "istio-system" else f"-{namespace}"
         return f"istio-sidecar-injector{suffix}{elsewhere}", f"istio-validator{suffix}-{namespace}"
-
-
-def judge(document: Mapping[str, Any]) -> tuple[Finding, ...]:
-    """Everything that is wrong or doubtful about one object as its user wrote it."""
-    decoded = decode.any_from_mapping(document)
-    if decoded.value is None:
-        return decoded.findings
-    return (*decoded.findings, *validation.validate(decoded.value))
 
 
 def _report(trouble: str) -> None:
