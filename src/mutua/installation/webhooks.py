@@ -60,7 +60,7 @@ def injector(installation: Installation) -> Object:
 
 
 def validator(installation: Installation) -> Object:
-    """The webhook that judges objects of ours. It fails open until the control plane is there and says otherwise."""
+    """The webhook that judges objects of ours. Without a control plane nothing is judged, so nothing is stored."""
     _, name = webhook_names(installation)
     groups: dict[str, tuple[set[str], set[str]]] = {}
     for kind in kinds.ours():
@@ -68,7 +68,7 @@ def validator(installation: Installation) -> Object:
         versions.update(kind.versions)
         plurals.add(kind.plural)
     webhook = _webhook("rev.validation.istio.io", installation, "/validate") | {
-        "failurePolicy": "Ignore",
+        "failurePolicy": "Fail",
         "rules": [
             _rule(group, sorted(versions), sorted(plurals), ["CREATE", "UPDATE"])
             for group, (versions, plurals) in groups.items()

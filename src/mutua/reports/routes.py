@@ -55,6 +55,8 @@ def domains(host: Mapping[str, Any]) -> str:
 
 def _is_expansion(name: str, names: list[str]) -> bool:
     """Whether another domain of the same host says the same more briefly, or it is one with a port."""
+    if name.endswith(".") and name.rstrip(".") in names:
+        return True
     host, colon, port = name.rpartition(":")
     if colon and port.isdigit() and not name.startswith("["):
         return host in names

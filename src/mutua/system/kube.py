@@ -55,6 +55,7 @@ class KubeClient:
         self._auth: httpx2.Auth | None = parameters["auth"]
         self._http = httpx2.AsyncClient(
             **parameters,
+            headers={"User-Agent": FIELD_MANAGER},
             timeout=httpx2.Timeout(REQUEST_TIMEOUT_SECONDS),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=8),
         )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import yaml
 
 from mutua.system.kube import KubeClient
 from mutua.system.kube_config import KubeConfigError
@@ -78,16 +79,18 @@ async def test_errors_say_what_and_why(kube: KubeClient, namespace: str) -> None
         await kube.list(Resource("no.such.group", "v1", "things"))
 
 
-def changed(kubeconfig: Path, folder: Path, word: str, line: str) -> Path:
-    """A copy of a kubeconfig with the line that holds `word` replaced."""
+def changed(kubeconfig: Path, folder: Path, part: str, field: str, value: str) -> Path:
+    """A copy of a kubeconfig with one field of its cluster or user changed."""
+    content = yaml.safe_load(kubeconfig.read_text())
+    content[f"{part}s"][0][part][field] = value
     copy = folder / "kubeconfig"
-    copy.write_text("\n".join(line if word in old else old for old in kubeconfig.read_text().splitlines()))
+    copy.write_text(yaml.safe_dump(content))
     return copy
 
 
 async def test_wrong_credentials(api_server: Path, tmp_path: Path) -> None:
     """401 says that it is about credentials."""
-    other = changed(api_server, tmp_path, "token:", "    token: wrong")
+    other = changed(api_server, tmp_path, "user", "token", "wrong")
 
     async with KubeClient.connect(str(other)) as stranger:
         with pytest.raises(KubeRefusedError, match="does not accept our credentials"):
@@ -96,7 +99,7 @@ async def test_wrong_credentials(api_server: Path, tmp_path: Path) -> None:
 
 async def test_nobody_listens(api_server: Path, tmp_path: Path, unused_tcp_port: int) -> None:
     """A refused connection names the server and says what to look at."""
-    other = changed(api_server, tmp_path, "server:", f"    server: https://127.0.0.1:{unused_tcp_port}")
+    other = changed(api_server, tmp_path, "cluster", "server", f"https://127.0.0.1:{unused_tcp_port}")
 
     async with KubeClient.connect(str(other)) as lost:
         with pytest.raises(KubeUnreachableError) as caught:

@@ -4,18 +4,14 @@ import base64
 import json
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx2
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from fakes.serving_certificate import self_signed
 from mutua.api import decode, validation
 from mutua.api.findings import Finding, Severity
 from mutua.injection.settings import InjectorSettings
@@ -31,32 +27,10 @@ def judge(document: Mapping[str, Any]) -> tuple[Finding, ...]:
     return decoded.findings if decoded.value is None else (*decoded.findings, *validation.validate(decoded.value))
 
 
-def certificate(name: str) -> tuple[bytes, bytes]:
-    """A self-signed certificate for localhost, told apart by its common name, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    built = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return built.public_bytes(serialization.Encoding.PEM), key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-
-
 @pytest.fixture
 async def client() -> AsyncIterator[httpx2.AsyncClient]:
     """A client of the server that trusts exactly its certificate."""
-    chain, key = certificate("first")
+    chain, key = self_signed("localhost")
     application = webhooks.application(InjectorSettings, judge, Log("test"))
     async with http.serving(application, "127.0.0.1", 0, ServingCertificate(chain, key)) as port:
         trust = ssl.create_default_context(cadata=chain.decode())
@@ -240,7 +214,7 @@ async def test_no_object_makes_it_fail(document: dict[str, Any]) -> None:
 
 async def test_the_certificate_is_replaced_while_serving() -> None:
     """New connections see the new one; the server does not stop."""
-    first, second = certificate("first"), certificate("second")
+    first, second = self_signed("localhost"), self_signed("localhost")
     serving = ServingCertificate(*first)
     application = webhooks.application(InjectorSettings, judge, Log("test"))
     async with http.serving(application, "127.0.0.1", 0, serving) as port:

@@ -14,6 +14,7 @@ from mutua.api.meshconfig import MeshConfig
 from mutua.injection import configuration, containers, patch, settings
 from mutua.injection.settings import InjectionError, InjectorSettings
 from mutua.installation import values
+from mutua.programs import init
 
 POD: dict[str, Any] = {
     "apiVersion": "v1",
@@ -264,3 +265,24 @@ def _flags(arguments: list[str]) -> dict[str, set[str]]:
     pairs = dict(zip(arguments[::2], arguments[1::2], strict=False))
     pairs = {flag: value for flag, value in pairs.items() if not flag.startswith("--")}
     return {flag: set(value.split(",")) - {"15020", "123"} for flag, value in pairs.items()}
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {},
+        {"traffic.sidecar.istio.io/includeOutboundIPRanges": "", "traffic.sidecar.istio.io/includeInboundPorts": ""},
+        {"traffic.sidecar.istio.io/excludeOutboundPorts": "5432", "traffic.sidecar.istio.io/includeInboundPorts": "80"},
+        {"traffic.sidecar.istio.io/includeOutboundPorts": "80", "traffic.sidecar.istio.io/excludeInboundPorts": "9"},
+        {"traffic.sidecar.istio.io/excludeOutboundIPRanges": "10.0.0.0/8,fd00::/8"},
+    ],
+)
+@pytest.mark.parametrize("exempt_by_mark", [False, True])
+def test_the_init_container_understands_us(annotations: dict[str, str], exempt_by_mark: bool) -> None:
+    """Whatever the injector writes, `mutua-init` can read."""
+    pod = copy.deepcopy(POD)
+    pod["metadata"]["annotations"] = annotations
+
+    arguments = container(injected(pod, exempt_by_mark=exempt_by_mark), "istio-init")["args"]
+
+    assert init.main([*arguments, "--dry-run"]) == 0
