@@ -87,7 +87,7 @@ def read(
             discovery_name=environment.get("ISTIOD_SAN") or discovery.host,
             sds_socket=str(socket),
             mark=_integer(environment, "MUTUA_UPSTREAM_MARK", 0),
-            admin_port=int(proxy.get("proxyAdminPort") or bootstrap.ADMIN_PORT),
+            admin_port=_proxy_number(proxy, "proxyAdminPort", bootstrap.ADMIN_PORT),
             readiness_port=_integer(environment, "ENVOY_STATUS_PORT", bootstrap.READINESS_PORT),
             metrics_port=_integer(environment, "ENVOY_PROMETHEUS_PORT", bootstrap.METRICS_PORT),
         ),
@@ -101,7 +101,7 @@ def read(
         pkcs8=environment.get("PKCS8_KEY", "").lower() in ("1", "true"),
         drain=_duration("terminationDrainDuration", str(proxy.get("terminationDrainDuration") or "5s")),
         # Two workers serve any sidecar's load but the largest; each costs memory in every pod.
-        concurrency=int(proxy["concurrency"]) if proxy.get("concurrency") is not None else 2,
+        concurrency=_proxy_number(proxy, "concurrency", 2),
         proxy_log_level=proxy_log_level,
         component_log_level=component_log_level,
         token_path=root / "var/run/secrets/tokens/istio-token",
@@ -148,6 +148,15 @@ def _proxy_config(text: str) -> dict[str, Any]:
         raise InvalidInputError(
             "PROXY_CONFIG is not an object", "for example: discoveryAddress: istiod.istio-system.svc:15012"
         )
+    return value
+
+
+def _proxy_number(proxy: Mapping[str, Any], field: str, default: int) -> int:
+    value = proxy.get(field)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidInputError(f"PROXY_CONFIG {field} is {value!r}, not a whole number")
     return value
 
 
