@@ -134,13 +134,14 @@ def validate_name(name: str) -> str:
 def state_root(environment: Mapping[str, str] | None = None) -> Path:
     """The folder of all clusters' state, created (0700) if it is missing.
 
-    $MUTUA_HOME if set; else the user's state folder; else, when there is no home that can be written to,
-    /tmp/mutua-<uid>. Raises ClusterPathError if the folder belongs to someone else or cannot be made.
+    $MUTUA_HOME if set (left as it is); else the user's state folder; else, when there is no home that can be written
+    to, /tmp/mutua-<uid>. Raises ClusterPathError if the folder belongs to someone else or cannot be made.
     """
     variables = os.environ if environment is None else environment
     chosen = variables.get("MUTUA_HOME", "")
     if chosen:
-        return private_directory(Path(chosen).expanduser().absolute())
+        # A folder that the user names may be in use for more than us: its mode is theirs.
+        return private_directory(Path(chosen).expanduser().absolute(), tightens=False)
     try:
         return private_directory(platformdirs.user_state_path("mutua"))
     except (ClusterPathError, RuntimeError):  # RuntimeError: the user has no home at all
@@ -160,8 +161,12 @@ def cluster_paths(name: str, root: Path | None = None) -> ClusterPaths:
     return paths
 
 
-def private_directory(path: Path) -> Path:
-    """`path` as a folder that is ours alone (0700) and writable, created with its parents if missing."""
+def private_directory(path: Path, *, tightens: bool = True) -> Path:
+    """`path` as a folder that is ours and writable, created (0700) with its parents if missing.
+
+    `tightens`: an existing one is closed to others (0700); otherwise it is refused only if others may write to it.
+    Raises ClusterPathError.
+    """
     hint = "set MUTUA_HOME to a folder of your own that can be written to"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,8 +183,11 @@ def private_directory(path: Path) -> Path:
         )
     if not os.access(path, os.W_OK | os.X_OK):
         raise ClusterPathError(f"cannot use {path} for state: it is read-only", hint)
-    if stat.S_IMODE(found.st_mode) & 0o077:
+    mode = stat.S_IMODE(found.st_mode)
+    if tightens and mode & 0o077:
         path.chmod(0o700)
+    elif mode & 0o022:
+        raise ClusterPathError(f"cannot use {path} for state: others may write to it", f"run `chmod go-w {path}`")
     return path
 
 

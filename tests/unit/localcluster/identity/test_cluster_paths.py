@@ -19,7 +19,7 @@ def test_the_chosen_home_is_made_for_us_alone(tmp_path: Path) -> None:
 def test_a_chosen_home_that_cannot_be_used_is_an_error_with_a_hint(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(ClusterPathError, match="it is not a folder") as caught:
+    with pytest.raises(ClusterPathError, match="cannot use") as caught:
         state_root({"MUTUA_HOME": str(tmp_path / "file")})
     assert "MUTUA_HOME" in caught.value.hint
 
@@ -50,6 +50,17 @@ def test_a_folder_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
     with pytest.raises(ClusterPathError, match="belongs to user id 65534"):
         private_directory(tmp_path / "home")
+
+
+def test_a_chosen_home_keeps_its_mode_but_others_may_not_write_to_it(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    home.chmod(0o755)
+    assert stat.S_IMODE(state_root({"MUTUA_HOME": str(home)}).stat().st_mode) == 0o755
+
+    home.chmod(0o777)
+    with pytest.raises(ClusterPathError, match="others may write"):
+        state_root({"MUTUA_HOME": str(home)})
 
 
 def test_a_folder_open_to_others_is_closed(tmp_path: Path) -> None:
