@@ -94,9 +94,13 @@ def up(
             if images:
                 image_table.store(paths, images)
             found = _start(paths, lock, deadline)
-        except BaseException:
+        except (ClusterError, OSError):
             os.close(lock)
             _wait_until_free(paths, _FAILURE_SECONDS)
+            raise
+        except BaseException:  # somebody pressed Ctrl-C: what was begun is not left half done
+            os.close(lock)
+            _stop(paths)
             raise
         os.close(lock)
         return found
@@ -146,7 +150,12 @@ def clusters(*, root: Path | None = None) -> list[ClusterStatus]:
         raise ClusterError(str(error), error.hint) from error
     if not folder.is_dir():
         return []
-    return [status(entry.name, root=root) for entry in sorted(folder.iterdir()) if entry.is_dir()]
+    found = []
+    for entry in sorted(folder.iterdir()):
+        with contextlib.suppress(ClusterError):  # something else that lies there
+            if entry.is_dir():
+                found.append(status(entry.name, root=root))
+    return found
 
 
 def _paths(name: str, root: Path | None) -> ClusterPaths:
@@ -326,12 +335,14 @@ def _terminate(paths: ClusterPaths, number: signal.Signals) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    def make_writable_and_retry(function: Callable[..., Any], path: str, _: object) -> None:
+    if not folder.exists():
+        return
+    try:
+        shutil.rmtree(folder)
+    except PermissionError:
         # Pods may leave folders that not even their owner may enter.
-        Path(path).parent.chmod(0o700)
-        if not Path(path).is_symlink():
-            Path(path).chmod(0o700)
-        function(path)
-
-    if folder.exists():
-        shutil.rmtree(folder, onerror=make_writable_and_retry)
+        for path, folders, _ in os.walk(folder):
+            for name in folders:
+                if not Path(path, name).is_symlink():
+                    Path(path, name).chmod(0o700)
+        shutil.rmtree(folder)

@@ -16,6 +16,8 @@ OWN_FOLDERS = frozenset({"dev", "proc", "sys", "tmp", "run", "home", "root"})
 _LEFT_OUT = frozenset({"boot", "lost+found", "media", "mnt"})
 # A home that is one of these (of a system user) holds what programs need.
 _NEVER_HIDDEN = frozenset(f"/{name}" for name in ("", "bin", "etc", "lib", "lib64", "nix", "opt", "sbin", "usr", "var"))
+# What root can read of the machine and no container needs.
+_CREDENTIALS = ("/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/ssh", "/etc/ssl/private")
 # Where programs write, and what images have that hosts may lack.
 _MERGED_PARENTS = ("usr", "usr/local", "var")
 _MERGED = ("/usr/share/nginx/html", "/usr/local/apache2/htdocs", "/var/lib", "/var/cache")
@@ -30,16 +32,16 @@ class HostLayout:
     """What of the host every container sees. Paths are absolute, names are those of top-level entries.
 
     `layered` folders lie below an overlay, so that they may be written to (which is discarded), also in their folders
-    `merged`; `bound` ones, which hold mounts, can only be shown read-only. `links` are symbolic links. `homes` and
-    `state` (the clusters' files, with their keys) show empty; `python` folders are shown read-only although they lie
-    in folders that are not.
+    `merged`; `bound` ones, which hold mounts, can only be shown read-only. `links` are symbolic links. `private`
+    folders and files (homes, the machine's credentials) and `state` (the clusters' files, with their keys) show empty;
+    `python` folders are shown read-only although they lie in folders that are not.
     """
 
     layered: tuple[str, ...]
     merged: tuple[str, ...]
     bound: tuple[str, ...]
     links: Mapping[str, str]
-    homes: tuple[str, ...]
+    private: tuple[str, ...]
     state: str
     python: tuple[str, ...]
 
@@ -82,7 +84,7 @@ def host_layout(state: Path) -> HostLayout:
         merged_folders(layered),
         tuple(bound),
         links,
-        hidden_homes,
+        (*hidden_homes, *(path for path in _CREDENTIALS if os.access(path, os.R_OK))),
         hidden[-1],
         tuple(path for path in python if not is_shown(path, shown, hidden)),
     )

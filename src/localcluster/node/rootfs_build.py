@@ -64,7 +64,7 @@ def enter(plan: RootPlan) -> None:
     os.chdir("/")
     # From here on, symbolic links lead to where they lead inside the container.
     if plan.root_folder is None:
-        _hide(plan.layout.homes)
+        _hide(plan.layout.private)
         _attach(attachments)
         _hide([plan.layout.state])
     _attach(files)
@@ -217,10 +217,12 @@ def _make_folder(path: str) -> None:
         os.mkdir(path)
 
 
-def _hide(folders: Iterable[str]) -> None:
-    for folder in folders:
-        if os.path.isdir(folder) and os.listdir(folder):
-            linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755")
+def _hide(paths: Iterable[str]) -> None:
+    for path in paths:
+        if os.path.isfile(path):
+            linux.bind("/dev/null", path, read_only=True)
+        elif os.path.isdir(path) and os.listdir(path):
+            linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755")
 
 
 def _attach(attachments: Iterable[_Attachment]) -> None:

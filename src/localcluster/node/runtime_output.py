@@ -113,17 +113,24 @@ class OutputPump:
         for stream in list(self._open):
             self._end(stream)
 
-    async def listen(self) -> AsyncIterator[tuple[StreamName, bytes]]:
+    def listen(self) -> AsyncIterator[tuple[StreamName, bytes]]:
         """The output from now on. A listener who is too slow loses output: a container never waits for one."""
-        if self._finished.done():
-            return
         queue: asyncio.Queue[tuple[StreamName, bytes] | None] = asyncio.Queue()
-        self._listeners.append(queue)
+        if self._finished.done():
+            queue.put_nowait(None)
+        else:
+            self._listeners.append(queue)
+        return self._heard(queue)
+
+    async def _heard(
+        self, queue: asyncio.Queue[tuple[StreamName, bytes] | None]
+    ) -> AsyncIterator[tuple[StreamName, bytes]]:
         try:
             while (item := await queue.get()) is not None:
                 yield item
         finally:
-            self._listeners.remove(queue)
+            if queue in self._listeners:
+                self._listeners.remove(queue)
 
     def _read(self, stream: StreamName, descriptor: int) -> None:
         try:
@@ -153,4 +160,5 @@ class OutputPump:
             self._log.close(time.time_ns())
         for queue in self._listeners:
             queue.put_nowait(None)
+        self._listeners.clear()
         self._finished.set_result(None)

@@ -178,6 +178,13 @@ async def keys_and_homes_are_out_of_sight(node: Node) -> None:
     assert result.status.code != 0
 
 
+async def the_machines_credentials_are_out_of_sight(node: Node) -> None:
+    result = await node.run("sh", "-c", "cat /etc/shadow; ls -A /etc/ssh; true")
+
+    assert "root:" not in result.output
+    assert "key" not in result.output
+
+
 async def the_running_python_is_always_there(node: Node) -> None:
     script = "import localcluster.linux, sys; print(sys.prefix)"
 
