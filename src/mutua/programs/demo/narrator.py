@@ -9,11 +9,11 @@ from rich.text import Text
 
 
 class Claim(NamedTuple):
-    """One thing the demonstration claims, what was observed, and whether the two agree."""
+    """One thing the demonstration claims, what was observed (in brief), and whether the two agree."""
 
     proof: int
     text: str
-    fact: str
+    brief: str
     holds: bool
 
 
@@ -52,9 +52,9 @@ class Narrator:
         """Something that the reader should know, and that proves nothing."""
         self._progress.print(Text(f"{'':10}{text}", style="dim"))
 
-    def claim(self, text: str, fact: str, holds: bool) -> None:
-        """One claim and the fact beside it."""
-        self.claims.append(Claim(self._proof, text, fact, holds))
+    def claim(self, text: str, fact: str, holds: bool, brief: str = "") -> None:
+        """One claim and the fact beside it; the summary shows the fact in brief where it holds."""
+        self.claims.append(Claim(self._proof, text, brief if brief and holds else fact, holds))
         mark = "[green]✔[/green]" if holds else "[bold red]✘[/bold red]"
         self._progress.print(f"[dim]{self.elapsed:7.2f}s[/dim]  {mark} {text}", markup=True)
         self._progress.print(Text(f"{'':12}{fact}", style="cyan" if holds else "red"))
@@ -62,13 +62,13 @@ class Narrator:
 
     def summary(self) -> bool:
         """Prints the table of all claims; whether every one holds."""
-        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+        table = Table(box=None, pad_edge=False, padding=(0, 1, 0, 0))
         table.add_column("")
-        table.add_column("CLAIM", overflow="fold")
-        table.add_column("OBSERVED", overflow="fold")
+        table.add_column("CLAIM", overflow="fold", ratio=3)
+        table.add_column("OBSERVED", overflow="fold", ratio=2)
         for claim in self.claims:
             mark = Text("✔", "green") if claim.holds else Text("✘", "bold red")
-            table.add_row(mark, f"{claim.proof}. {claim.text}", claim.fact)
+            table.add_row(mark, f"{claim.proof}. {claim.text}", claim.brief)
         self._result.print()
         self._result.print(table)
         held = sum(claim.holds for claim in self.claims)

@@ -42,7 +42,7 @@ async def _expect(
     """Claims that `client` gets the wanted answer within so many seconds of now."""
     answer, seconds = await stage.until(wanted, lambda: stage.request(client, path, method=method, server=server))
     fact = f"{client}: {method} http://{server}{path} → {answer}, {seconds * 1000:.0f} ms after the change"
-    stage.narrator.claim(claim, fact, wanted(answer) and seconds <= within)
+    stage.narrator.claim(claim, fact, wanted(answer) and seconds <= within, f"{answer}, {seconds * 1000:.0f} ms")
 
 
 async def _expect_on_wire(stage: Stage, claim: str, *, mutual_tls: bool) -> None:
@@ -57,13 +57,13 @@ async def _expect_on_wire(stage: Stage, claim: str, *, mutual_tls: bool) -> None
     fact = _handshake(answer.error) if mutual_tls else "the server's sidecar saw no TLS and no peer identity"
     if not _ok(answer):
         fact = f"the server's sidecar logged: {answer.error}"
-    stage.narrator.claim(claim, fact, _ok(answer))
+    brief = _handshake(answer.error, ("tls", "group")) if mutual_tls else "no TLS, no identity"
+    stage.narrator.claim(claim, fact, _ok(answer), brief)
 
 
-def _handshake(line: str) -> str:
+def _handshake(line: str, names: tuple[str, ...] = ("peer", "tls", "cipher", "group", "serial")) -> str:
     """The facts of the handshake in a line of the server's access log."""
     fields = dict(re.findall(r"(\w+)=(\S+)", line))
-    names = ("peer", "tls", "cipher", "group", "serial")
     return ", ".join(f"{name} {fields[name]}" for name in names if fields.get(name, "-") != "-")
 
 
@@ -98,12 +98,14 @@ async def ciphertext(stage: Stage, wire: Wire) -> None:
         f"{answer}; {encrypted.segments} segments, {encrypted.octets} bytes, first bytes {encrypted.start.hex(' ')}, "
         f"request {'FOUND' if encrypted.holds(sent) else 'not found'}",
         _ok(answer) and encrypted.is_tls and not encrypted.holds(sent),
+        f"{encrypted.segments} segments, {encrypted.octets} bytes of TLS",
     )
     readable = capture.between(await stage.pods("legacy-client"), await stage.pods("backend"))
     stage.narrator.claim(
         "the same capture does find the request of a client without a sidecar (so it would have found the other)",
         f"{plain}; {readable.segments} segments, request {'found' if readable.holds(sent) else 'NOT found'}",
         _ok(plain) and readable.holds(sent),
+        "found, as it should be",
     )
 
 
@@ -128,6 +130,8 @@ async def levels(stage: Stage, wire: Wire) -> None:
     await _expect(
         stage, "… while frontend still follows the namespace", "legacy-client", _refused, path="/", server="frontend"
     )
+    await stage.delete("workload-permissive")
+    await _expect(stage, "the workload's policy removed: legacy-client → backend is refused", "legacy-client", _refused)
     await stage.apply("port-permissive")
     await _expect(
         stage, "workload STRICT, portLevelMtls 80 PERMISSIVE: legacy-client is answered", "legacy-client", _ok
@@ -135,7 +139,7 @@ async def levels(stage: Stage, wire: Wire) -> None:
     await stage.apply("port-disable")
     await _expect_on_wire(stage, "portLevelMtls 80 DISABLE: frontend → backend goes in plaintext", mutual_tls=False)
     await stage.delete("port-disable")
-    await _expect_on_wire(stage, "the workload's policy removed: frontend → backend is mutual TLS", mutual_tls=True)
+    await _expect_on_wire(stage, "portLevelMtls removed: frontend → backend is mutual TLS", mutual_tls=True)
     await stage.apply("namespace-disable")
     await _expect_on_wire(stage, "namespace DISABLE: frontend → backend goes in plaintext", mutual_tls=False)
     await _expect(stage, "namespace DISABLE: legacy-client is answered", "legacy-client", _ok)

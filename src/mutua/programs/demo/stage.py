@@ -41,7 +41,7 @@ class Answer(NamedTuple):
     def __str__(self) -> str:
         if self.status:
             return f"HTTP {self.status}"
-        return f"curl exit {self.exit_code} ({HUNG_UP.get(str(self.exit_code), self.error or 'no answer')})"
+        return f"{HUNG_UP.get(str(self.exit_code), self.error or 'no answer')} (curl exit {self.exit_code})"
 
 
 class Stage:
