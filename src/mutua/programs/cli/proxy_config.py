@@ -21,6 +21,7 @@ from mutua.reports import listeners as listeners_report
 from mutua.reports import routes as routes_report
 from mutua.reports import secrets as secrets_report
 from mutua.system.kube import KubeClient
+from mutua.system.kube_errors import KubeError
 from mutua.system.kube_pod_http import ENVOY_ADMIN_PORT, PodHttp
 
 app = typer.Typer(
@@ -232,7 +233,13 @@ def _report(
 
     async def read(kube: KubeClient, chosen: Options) -> Any:
         found = await common.find_pod(kube, pod, chosen)
-        return await PodHttp(kube, found.namespace, found.name, admin_port).get_json(page)
+        try:
+            return await PodHttp(kube, found.namespace, found.name, admin_port).get_json(page)
+        except KubeError as error:
+            hint = (
+                error.hint or f"has the pod a sidecar, and is it ready? `kubectl get pod -n {found.namespace}` shows it"
+            )
+            raise KubeError(error.message, hint=hint, status=error.status, reason=error.reason) from error
 
     show(common.with_kube(context, read), wanted)
 
