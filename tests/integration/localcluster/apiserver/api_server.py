@@ -92,9 +92,7 @@ class ApiServer:
         data = raw if raw is not None else None if body is None else json.dumps(body).encode()
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
-        request = urllib.request.Request(
-            f"https://127.0.0.1:{self.port}{path}", data, sent, method=method
-        )
+        request = urllib.request.Request(f"https://127.0.0.1:{self.port}{path}", data, sent, method=method)
         try:
             with urllib.request.urlopen(request, timeout=30, context=self.context()) as response:  # noqa: S310
                 return response.status, _decoded(response.read())
