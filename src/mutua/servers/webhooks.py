@@ -149,7 +149,9 @@ def _refusal(code: int, reason: str, message: str) -> Document:
 
 
 def _line(finding: Finding) -> str:
-    text = f"{finding.field}: {finding.message}" if finding.field else f"{finding.kind} {finding.name} {finding.message}"
+    text = (
+        f"{finding.field}: {finding.message}" if finding.field else f"{finding.kind} {finding.name} {finding.message}"
+    )
     return f"{text} ({finding.hint})" if finding.hint else text
 
 
