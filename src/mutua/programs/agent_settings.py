@@ -86,6 +86,7 @@ def read(
             discovery=discovery,
             discovery_name=environment.get("ISTIOD_SAN") or discovery.host,
             sds_socket=str(socket),
+            status_address="::" if ":" in address else "0.0.0.0",  # noqa: S104 - the node probes the pod's address
             mark=_integer(environment, "MUTUA_UPSTREAM_MARK", 0),
             admin_port=_proxy_number(proxy, "proxyAdminPort", bootstrap.ADMIN_PORT),
             readiness_port=_integer(environment, "ENVOY_STATUS_PORT", bootstrap.READINESS_PORT),

@@ -13,7 +13,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 
 from mutua.envoy.bootstrap import CERTIFICATE_SECRET, ROOT_SECRET
-from mutua.errors import NotFoundError
+from mutua.errors import NotFoundError, UnavailableError
 from mutua.secret import Secret
 from mutua.servers import sds_files
 from mutua.system.logs import Log
@@ -56,7 +56,7 @@ class SecretService:
         self._wake_streams()
 
     async def start(self, socket: Path) -> None:
-        """Listen on `socket`, for this user alone. A stale socket there is replaced. Raises OSError, RuntimeError."""
+        """Listen on `socket`, for this user alone; a stale one is replaced. Raises OSError, UnavailableError."""
         server = grpc.aio.server(
             options=[("grpc.max_receive_message_length", _MAX_REQUEST_BYTES), ("grpc.so_reuseport", 0)]
         )
@@ -205,6 +205,10 @@ def _bind(server: grpc.aio.Server, socket: Path) -> None:
     before = os.umask(0o177)
     try:
         server.add_insecure_port(f"unix:{socket}")
+    except RuntimeError as error:
+        raise UnavailableError(
+            f"cannot listen on {socket}: {error}", "a socket's path has at most 107 bytes"
+        ) from error
     finally:
         os.umask(before)
 

@@ -12,6 +12,7 @@ import pytest_asyncio
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
+from mutua.errors import UnavailableError
 from mutua.secret import Secret
 from mutua.servers.sds import SERVICE, TYPE_URL, SecretService
 
@@ -163,6 +164,15 @@ async def test_a_rejected_secret_is_logged_and_not_sent_again(
     assert secret(second.resources[0]).tls_certificate.certificate_chain.inline_bytes == b"chain 2"
     assert any("Failed to load" in str(vars(record)) for record in caplog.records)
     one.cancel()
+
+
+async def test_a_path_that_cannot_be_listened_on(tmp_path: Path) -> None:
+    """One error with the path, not a traceback of gRPC's."""
+    service = SecretService()
+
+    with pytest.raises(UnavailableError, match="cannot listen on"):
+        await service.start(tmp_path / ("x" * 120))
+    await service.stop()
 
 
 async def test_a_socket_that_is_left_over_is_replaced(tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 """IstioCertificateService over real gRPC and TLS."""
 
+import asyncio
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -317,3 +319,37 @@ async def test_no_log_line_holds_a_secret(
     assert any("certificate issued" in line and f"{certificate.serial:x}" in line for line in lines)
     assert any("certificate refused" in line for line in lines)
     assert not [line for line in lines if "eyJ" in line or "4711" in line or "PRIVATE KEY" in line]
+
+
+async def test_a_certificate_that_expired_on_an_open_connection(tmp_path: Path) -> None:
+    """TLS looked at its dates when the connection began; the service looks again."""
+    times = [clock.now()]
+    running = ControlPlane(now=lambda: times[-1])
+    running.review.allow("good", "shop", "web")
+    await running.start()
+    try:
+        certificate = await client(running, tmp_path).certificate()
+        assert (await call(running, certificate=certificate)).cert_chain
+        times.append(certificate.expires)
+        assert (await refusal(running, certificate=certificate))[0] == grpc.StatusCode.UNAUTHENTICATED
+    finally:
+        await running.stop()
+
+
+async def test_garbage_on_every_port_harms_nobody(control_plane: ControlPlane) -> None:
+    """Random bytes, half a TLS record, half an HTTP/2 preface: the next caller is served as ever."""
+    generator = random.Random(4711)  # noqa: S311 - the same bytes each time
+    beginnings = [
+        b"",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+    ]
+    for _ in range(25):
+        for port in (control_plane.renewal_port, control_plane.token_port, control_plane.plain_port):
+            for beginning in beginnings:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(beginning + generator.randbytes(generator.randrange(2000)))
+                writer.transport.abort()
+
+    assert (await call(control_plane, token="good")).cert_chain

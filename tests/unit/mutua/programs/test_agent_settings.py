@@ -61,6 +61,14 @@ def test_what_the_injector_sets() -> None:
     )
 
 
+def test_a_pod_with_an_ipv6_address() -> None:
+    """Its probes come over IPv6."""
+    settings = agent_settings.read(POD | {"INSTANCE_IP": "fd00::5"})
+
+    assert settings.bootstrap.status_address == "::"
+    assert settings.bootstrap.node_id.startswith("sidecar~fd00::5~")
+
+
 def test_proxy_config_may_be_yaml() -> None:
     """As people write it by hand, and as Istio's injector does."""
     settings = agent_settings.read(POD | {"PROXY_CONFIG": "discoveryAddress: a:1\nconcurrency: 4\n"})
