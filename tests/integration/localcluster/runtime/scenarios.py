@@ -418,3 +418,17 @@ async def nothing_leaks(node: Node) -> None:
     await asyncio.sleep(0.05)
 
     assert len(names("/proc/self/fd")) == len(before)
+
+
+async def a_mesh_may_write_packet_rules_in_its_pod_alone(node: Node) -> None:
+    script = (
+        "from pyroute2.nftables.main import NFTables\n"
+        "with NFTables(nfgen_family=1) as rules:\n"
+        "    rules.table('add', name='of_the_pod')\n"
+        "    print([table.get_attr('NFTA_TABLE_NAME') for table in rules.get_tables()])"
+    )
+    pod = await node.network.create("pod")
+
+    assert (await node.run(sys.executable, "-c", script, network=pod)).output == "['of_the_pod']"
+    elsewhere = script.replace("'of_the_pod'", "'elsewhere'")
+    assert (await node.run(sys.executable, "-c", elsewhere, host_network=True)).output == "['elsewhere']"
