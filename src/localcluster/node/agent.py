@@ -4,7 +4,7 @@ import asyncio
 import logging
 import shutil
 from collections.abc import Coroutine
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from localcluster.node.supervisor import NodeContext
 from localcluster.node.volumes_pod import VolumeRoots
 from localcluster.paths import ClusterPaths
 
+_log = logging.getLogger(__name__)
 _MEMORY_FOLDER = ".memory"
 
 
@@ -161,10 +162,15 @@ def _node_resolv_conf() -> str:
 
 def _run_until_exit(work: Coroutine[Any, Any, None], exits: AsyncExitStack) -> None:
     task = asyncio.create_task(work)
+    task.add_done_callback(_tell_failure)
 
     async def cancel() -> None:
         task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
+        await asyncio.gather(task, return_exceptions=True)
 
     exits.push_async_callback(cancel)
+
+
+def _tell_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _log.error("a part of the node has ended", exc_info=error)

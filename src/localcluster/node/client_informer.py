@@ -12,6 +12,8 @@ _log = logging.getLogger(__name__)
 _GONE = 410
 _FIRST_DELAY_SECONDS = 0.05
 _LONGEST_DELAY_SECONDS = 5.0
+# Before the first list there is a cluster waiting to start, and soon an API server to ask.
+_LONGEST_FIRST_DELAY_SECONDS = 0.1
 
 # (old, new): None for "was not there" and "is no more".
 Change = Callable[[Object | None, Object | None], None]
@@ -59,9 +61,12 @@ class Informer:
                     delay = _FIRST_DELAY_SECONDS
             except (ApiStatusError, ApiUnavailableError) as error:
                 _log.debug("%s: %s", self._path, error)
-                # Jitter keeps the informers from all returning in the same instant.
-                await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
-                delay = min(delay * 2, _LONGEST_DELAY_SECONDS)
+            except Exception:  # an object that nobody expected must not leave the node blind
+                _log.exception("watching %s", self._path)
+            # Jitter keeps the informers from all returning in the same instant.
+            await asyncio.sleep(delay * random.uniform(0.5, 1.0))  # noqa: S311
+            longest = _LONGEST_DELAY_SECONDS if self.synced.is_set() else _LONGEST_FIRST_DELAY_SECONDS
+            delay = min(delay * 2, longest)
 
     async def _list(self) -> str:
         answer = await self._client.request("GET", self._path, parameters=self._selection)
@@ -91,9 +96,15 @@ class Informer:
         old = self.items.get(key)
         if item is None:
             if self.items.pop(key, None) is not None:
-                self._on_change(last or old, None)
+                self._tell(last or old, None)
             return
         if old is not None and old["metadata"]["resourceVersion"] == item["metadata"]["resourceVersion"]:
             return
         self.items[key] = item
-        self._on_change(old, item)
+        self._tell(old, item)
+
+    def _tell(self, old: Object | None, new: Object | None) -> None:
+        try:
+            self._on_change(old, new)
+        except Exception:  # one object's mishap must not hide the others
+            _log.exception("a change of %s was not handled", self._path)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import shutil
+import signal
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -187,6 +188,9 @@ class PodWorker:
                 self._event("Warning", "FailedMount", str(error))
             except OSError as error:
                 self._event("Warning", "FailedCreatePodSandBox", f"cannot make the pod's network: {error}")
+            except Exception:  # a spec that nobody expected: told, and tried again, since it may be mended
+                _log.exception("pod %s cannot be set up", self._name)
+                self._event("Warning", "FailedSync", "the node could not set up the pod; its log has the details")
             else:
                 self.view = replace(self.view, volumes_ready=True)
                 self._changed()
@@ -221,6 +225,12 @@ class PodWorker:
             self._event("Warning", "Failed", f"Error: {error}", container=name)
             ended = Terminated(_START_ERROR_CODE, "StartError", begun, datetime.now(UTC), str(error))
             self._ended(after_start(self.view.containers[name], begun), ended)
+        except Exception:
+            _log.exception("container %s of pod %s", name, self._name)
+            if name in self.runs:
+                self.runs[name].container.kill(signal.SIGKILL)
+            text = "the node could not run the container; its log has the details"
+            self._set(after_start_error(self.view.containers[name], "RunContainerError", text, self._now()))
         finally:
             self.runs.pop(name, None)
             del self._active[name]
@@ -311,9 +321,12 @@ class PodWorker:
     async def _clean_up(self) -> None:
         if isinstance(self.network, _NodeNetwork):
             os.close(self.network.namespace_fd)
-        elif self.network is not None:
-            with suppress(OSError):
+        elif not self.pod["spec"].get("hostNetwork"):
+            # Also what was only half made when the pod ended.
+            try:
                 await self._node.network.delete(self._uid)
+            except OSError as error:
+                _log.warning("the network of pod %s was not removed: %s", self._name, error)
         self.network = None
         self.view = replace(self.view, network_ready=False)
         if self._volumes is not None:
