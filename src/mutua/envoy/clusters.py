@@ -9,6 +9,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import wrappers_pb2
 
 from mutua.envoy import endpoints, names, tls
+from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration, packed, struct
 from mutua.envoy.resource_set import CLUSTER, Resource, resource
 from mutua.mesh.proxy_view import (
@@ -31,6 +32,7 @@ SO_MARK: Final = 36
 HTTP_PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 
+@remembered(limit=32768)
 def outbound(mesh: MeshView, trust: Trust, service: OutboundService, port: OutboundPort) -> Resource:
     """The cluster of one service port as clients dial it."""
     name = names.outbound_cluster(port.number, service.host)

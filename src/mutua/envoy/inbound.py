@@ -99,43 +99,50 @@ def _chains(mesh: MeshView, view: InboundView) -> Iterator[Any]:
     yield listeners.filter_chain(
         names.VIRTUAL_INBOUND_BLACKHOLE, [connections.blackhole(mesh)], destination_port=names.INBOUND_PORT
     )
+    parts = _Parts(mesh, view)
     named = {port.number for port in view.ports}
     unnamed = [(0, view.default_mode), *((port, mode) for port, mode in view.port_modes if port not in named)]
     for number, mode in unnamed:
         for way in WAYS[mode, Reading.AUTO]:
             name = names.VIRTUAL_INBOUND_HTTP if way.http else names.VIRTUAL_INBOUND
-            yield _chain(mesh, view, way, name, number, names.INBOUND_PASSTHROUGH_CLUSTER, 0)
+            yield parts.chain(way, name, number, names.INBOUND_PASSTHROUGH_CLUSTER, 0)
     for port in view.ports:
         if port.number == names.INBOUND_PORT:
             continue
         for way in WAYS[port.mode, reading(port.protocol)]:
             name = names.address_listener(names.ANY_ADDRESS, port.number)
-            yield _chain(mesh, view, way, name, port.number, names.inbound_cluster(port.number), port.number)
+            yield parts.chain(way, name, port.number, names.inbound_cluster(port.number), port.number)
 
 
-def _chain(
-    mesh: MeshView, view: InboundView, way: Way, name: str, port: int, cluster: str, virtual_host_port: int
-) -> Any:
-    if way.http:
-        requests = connections.inbound_requests(
-            mesh,
-            f"inbound_{names.address_listener(names.ANY_ADDRESS, port)}",
-            routes.inbound(cluster, virtual_host_port),
-            order.inbound_http(view),
+class _Parts:
+    """What all chains of one workload share, made once."""
+
+    def __init__(self, mesh: MeshView, view: InboundView) -> None:
+        self._mesh = mesh
+        self._for_requests = order.inbound_http(view)
+        self._for_bytes = order.inbound_tcp(view)
+        self._tls_for_requests = tls.server(mesh, view.trust, tls.HTTP_SERVER_ALPN)
+        self._tls_for_bytes = tls.server(mesh, view.trust, tls.TCP_SERVER_ALPN)
+        self._handshake_timeout = duration(HANDSHAKE_TIMEOUT_SECONDS)
+
+    def chain(self, way: Way, name: str, port: int, cluster: str, virtual_host_port: int) -> Any:
+        """The chain for connections of one kind to one port (0: any) and on to `cluster`."""
+        if way.http:
+            stat_prefix = f"inbound_{names.address_listener(names.ANY_ADDRESS, port)}"
+            routed = routes.inbound(cluster, virtual_host_port)
+            filters = [connections.inbound_requests(self._mesh, stat_prefix, routed, self._for_requests)]
+        else:
+            filters = [*self._for_bytes, connections.bytes_to(self._mesh, cluster)]
+        transport_socket = self._tls_for_requests if way.http else self._tls_for_bytes
+        return listeners.filter_chain(
+            name,
+            filters,
+            destination_port=port,
+            transport=way.transport,
+            application_protocols=way.application_protocols,
+            transport_socket=transport_socket if way.mutual_tls else None,
+            handshake_timeout=self._handshake_timeout,
         )
-        filters = [requests]
-    else:
-        filters = [*order.inbound_tcp(view), connections.bytes_to(mesh, cluster)]
-    alpn = tls.HTTP_SERVER_ALPN if way.http else tls.TCP_SERVER_ALPN
-    return listeners.filter_chain(
-        name,
-        filters,
-        destination_port=port,
-        transport=way.transport,
-        application_protocols=way.application_protocols,
-        transport_socket=tls.server(mesh, view.trust, alpn) if way.mutual_tls else None,
-        handshake_timeout=duration(HANDSHAKE_TIMEOUT_SECONDS),
-    )
 
 
 def _inspectors(view: InboundView) -> Iterator[Any]:

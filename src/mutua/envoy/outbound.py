@@ -74,10 +74,13 @@ def _has_own_route(service: OutboundService, port: OutboundPort) -> bool:
     return port.protocol is Protocol.AUTO and bool(service.addresses) and port.number not in RESERVED_PORTS
 
 
-def _own_listeners(mesh: MeshView, service: OutboundService, port: OutboundPort) -> Iterator[Resource]:
+@remembered(limit=32768)
+def _own_listeners(mesh: MeshView, service: OutboundService, port: OutboundPort) -> tuple[Resource, ...]:
     """The listeners of one service port's own addresses: of the service, or of each pod if it is headless."""
-    if port.number in RESERVED_PORTS:
-        return
+    return tuple(_listeners_by_address(mesh, service, port)) if port.number not in RESERVED_PORTS else ()
+
+
+def _listeners_by_address(mesh: MeshView, service: OutboundService, port: OutboundPort) -> Iterator[Resource]:
     cluster = names.outbound_cluster(port.number, service.host)
     for address in service.addresses if not port.protocol.is_http else ():
         chains = _Chains(mesh, port, cluster)

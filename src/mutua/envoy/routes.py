@@ -9,6 +9,7 @@ from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from google.protobuf import wrappers_pb2
 
 from mutua.envoy import endpoints, names
+from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration, packed, struct
 from mutua.envoy.resource_set import ROUTE, Resource, resource
 from mutua.mesh.proxy_view import MeshView, OutboundPort, OutboundService, OutboundView
@@ -23,7 +24,8 @@ BAD_GATEWAY: Final = 502
 
 def of_port(mesh: MeshView, view: OutboundView, number: int, services: Iterable[OutboundService]) -> Resource:
     """The routes of all HTTP services with port `number`, and what becomes of every other name."""
-    members = list(services)
+    # Two objects may name one host; the first is the one that its cluster was made of.
+    members = list({service.host: service for service in reversed(list(services))}.values())[::-1]
     hosts = _Domains()
     # Every service's full name comes before anyone's short form: a short form never takes over a full name.
     domains = {service.host: hosts.unclaimed(_full_names(service, number)) for service in members}
@@ -41,6 +43,7 @@ def of_port(mesh: MeshView, view: OutboundView, number: int, services: Iterable[
     return _resource(names.port_route(number), [*virtual_hosts, _unknown(mesh)])
 
 
+@remembered(limit=32768)
 def of_service(service: OutboundService, port: OutboundPort) -> Resource:
     """The routes of one service port that has an address of its own, so that any name means it."""
     host = names.service_virtual_host(service.host, port.number)
