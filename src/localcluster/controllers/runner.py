@@ -34,7 +34,8 @@ Reconcile = Callable[[State, Name, datetime], list[Write]]
 _log = logging.getLogger(__name__)
 
 _FIRST_DELAY_SECONDS = 0.005
-_LONGEST_DELAY_SECONDS = 30.0
+# Short, because what refuses is on this machine too and comes back quickly (a webhook that restarts).
+_LONGEST_DELAY_SECONDS = 5.0
 _PAUSE_AFTER_A_BROKEN_WATCH_SECONDS = 1.0
 _CONCURRENT_KEYS = 16
 _MOST_WAITING_RECORDS = 1000
