@@ -32,14 +32,14 @@ class HostLayout:
     """What of the host every container sees. Paths are absolute, names are those of top-level entries.
 
     `layered` folders lie below an overlay, so that they may be written to (which is discarded), also in their folders
-    `merged`; `bound` ones, which hold mounts, can only be shown read-only. `links` are symbolic links. `private`
-    folders and files (homes, the machine's credentials) and `state` (the clusters' files, with their keys) show empty;
-    `python` folders are shown read-only although they lie in folders that are not.
+    `merged`; `composed` ones, which hold mounts, are put together from their entries, read-only. `links` are symbolic
+    links. `private` folders and files (homes, the machine's credentials) and `state` (the clusters' files, with their
+    keys) show empty; `python` folders are shown read-only although they lie in folders that are not.
     """
 
     layered: tuple[str, ...]
     merged: tuple[str, ...]
-    bound: tuple[str, ...]
+    composed: tuple[str, ...]
     links: Mapping[str, str]
     private: tuple[str, ...]
     state: str
@@ -67,22 +67,22 @@ def host_layout(state: Path) -> HostLayout:
     """Look at the host's file system from inside the node's namespaces. `state` is the folder of all clusters."""
     points = mount_points(Path("/proc/self/mountinfo").read_text())
     layered: list[str] = []
-    bound: list[str] = []
+    composed: list[str] = []
     links: dict[str, str] = {}
     for entry in sorted(os.scandir("/"), key=lambda found: found.name):
         if entry.is_symlink():
             links[entry.name] = os.readlink(entry.path)  # noqa: PTH115 as it is written, not as a path
         elif entry.is_dir() and entry.name not in OWN_FOLDERS | _LEFT_OUT:
-            (layered if may_be_layered(entry.path, points) else bound).append(entry.name)
+            (layered if may_be_layered(entry.path, points) else composed).append(entry.name)
     hidden_homes = tuple(sorted(homes() - _NEVER_HIDDEN))
     hidden = (*hidden_homes, os.path.realpath(state))
     candidates = (sys.prefix, sys.base_prefix, *sys.path)
     python = python_folders([path for path in candidates if path and Path(path).exists()], hidden_homes)
-    shown = frozenset(layered) | frozenset(bound)
+    shown = frozenset(layered) | frozenset(composed)
     return HostLayout(
         tuple(layered),
-        merged_folders(layered),
-        tuple(bound),
+        merged_folders([*layered, *composed]),
+        tuple(composed),
         links,
         (*hidden_homes, *(path for path in _CREDENTIALS if os.access(path, os.R_OK))),
         hidden[-1],
@@ -90,11 +90,11 @@ def host_layout(state: Path) -> HostLayout:
     )
 
 
-def merged_folders(layered: Iterable[str]) -> tuple[str, ...]:
-    """The folders in which every container may make files: absolute paths in the `layered` folders."""
-    inside = [Path("/", parent) for parent in _MERGED_PARENTS if parent.split("/")[0] in layered]
+def merged_folders(shown: Sequence[str]) -> tuple[str, ...]:
+    """The folders in which every container may make files: absolute paths in the `shown` ones."""
+    inside = [Path("/", parent) for parent in _MERGED_PARENTS if parent.split("/")[0] in shown]
     below = [path for parent in inside if parent.is_dir() for path in sorted(parent.iterdir())]
-    wanted = [*below, *(Path(path) for path in _MERGED if path.split("/")[1] in layered)]
+    wanted = [*below, *(Path(path) for path in _MERGED if path.split("/")[1] in shown)]
     # Under a link, the folder it leads to is the one that counts, and it is in the list if it is one of these.
     return tuple(str(path) for path in wanted if not path.is_symlink() and (path.is_dir() or not path.exists()))
 

@@ -23,6 +23,8 @@ _DEVICE_LINKS = {
     "stderr": "/proc/self/fd/2",
 }
 _SHARED = 0o1777
+# A folder of more entries is mounted as a whole: each entry's mount takes time.
+_MOST_ENTRIES = 512
 # What a container could use to reach the machine through the kernel's files, as with every container runtime.
 _READ_ONLY_IN_PROC = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 
@@ -83,14 +85,14 @@ def _host_root(plan: RootPlan, root: str, layers: str) -> list[str]:
     ours = [*layout.merged, *_folders_of(plan)]
     for name in layout.layered:
         os.mkdir(f"{root}/{name}")
-        try:
-            _overlay(f"/{name}", f"{root}/{name}", f"{layers}/{name}", [path for path in ours if _top(path) == name])
+        wanted = [path for path in ours if _top(path) == name]
+        if _try_overlay(f"/{name}", f"{root}/{name}", f"{layers}/{name}", wanted):
             writable.append(f"{root}/{name}")
-        except OSError:  # a file system that cannot be a lower layer
+        else:
             linux.bind(f"/{name}", f"{root}/{name}", read_only=True)
-    for name in layout.bound:
+    for name in layout.composed:
         os.mkdir(f"{root}/{name}")
-        linux.bind(f"/{name}", f"{root}/{name}", read_only=True)
+        _compose(f"/{name}", f"{root}/{name}", f"{layers}/{name}", [path for path in ours if _top(path) == name])
     for name, mode in (("tmp", _SHARED), ("run", 0o755), ("run/lock", _SHARED), ("home", 0o755), ("root", 0o755)):
         if not os.path.islink(f"{root}/{name}"):
             os.mkdir(f"{root}/{name}")
@@ -103,16 +105,51 @@ def _host_root(plan: RootPlan, root: str, layers: str) -> list[str]:
     return writable
 
 
+def _compose(source: str, target: str, layer: str, folders: Iterable[str]) -> None:
+    """Show a folder that holds mounts: a folder of our own, and each entry mounted in it, read-only.
+
+    What is needed in `folders` may be written to, where an overlay can lie over it.
+    """
+    entries = list(os.scandir(source)) if os.access(source, os.R_OK | os.X_OK) else []
+    if not 0 < len(entries) <= _MOST_ENTRIES:
+        linux.bind(source, target, read_only=True)
+        return
+    os.mkdir(layer)
+    for entry in entries:
+        path = f"{target}/{entry.name}"
+        if entry.is_symlink():
+            os.symlink(os.readlink(entry.path), path)
+            continue
+        if not entry.is_dir():
+            _write(path, "", 0o644)
+            linux.bind(entry.path, path, read_only=True)
+            continue
+        os.mkdir(path)
+        wanted = [folder for folder in folders if f"{folder}/".startswith(f"{entry.path}/")]
+        if not (wanted and _try_overlay(entry.path, path, f"{layer}/{entry.name}", wanted)):
+            linux.bind(entry.path, path, read_only=True)
+
+
 def _folders_of(plan: RootPlan) -> list[str]:
     """The folders, by the host's symbolic links, that volumes and files need to exist."""
     targets = [mount.target for mount in plan.mounts if mount.source is None or os.path.isdir(mount.source)]
     targets += [os.path.dirname(mount.target) for mount in plan.mounts if mount.target not in targets]
-    return [os.path.realpath(path) for path in targets if _top(path) in plan.layout.layered]
+    shown = plan.layout.layered + plan.layout.composed
+    return [os.path.realpath(path) for path in targets if _top(path) in shown]
 
 
 def _top(path: str) -> str:
     """The top-level folder of an absolute path."""
     return os.path.normpath(path).split("/", 2)[1]
+
+
+def _try_overlay(lower: str, target: str, layer: str, folders: Iterable[str]) -> bool:
+    """Whether the overlay could be mounted: some file systems cannot be a lower layer, nor what holds mounts."""
+    try:
+        _overlay(lower, target, layer, folders)
+    except OSError:
+        return False
+    return True
 
 
 def _overlay(lower: str, target: str, layer: str, folders: Iterable[str]) -> None:

@@ -141,7 +141,7 @@ class LinuxRuntime:
         `tools` are scripts for the containers' PATH (name to text), which stand in for what the host lacks.
         """
         self._processes = processes
-        self._layout = layout
+        self.layout = layout
         self._staging = str(staging)
         self._tools = tools
         self._user_map = Path("/proc/self/uid_map").read_text()
@@ -153,7 +153,7 @@ class LinuxRuntime:
         log = None if spec.log_path is None else _open_log(spec.log_path)
         plan = RootPlan(
             staging=self._staging,
-            layout=self._layout,
+            layout=self.layout,
             mounts=spec.mounts,
             files=spec.files,
             tools=self._tools if spec.root_folder is None else {},

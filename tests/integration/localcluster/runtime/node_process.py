@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import namespaces
+from localcluster import linux, namespaces
 from localcluster.node import rootfs
 from localcluster.node.network import BridgeNetwork
 from localcluster.node.processes import Processes
@@ -102,9 +102,22 @@ async def _scenario(work: Callable[[Node], Awaitable[None]], folder: Path) -> No
     await work(Node(runtime, network, folder))
 
 
+def hold_mounts() -> None:
+    """Mount something in /etc and in /usr, in namespaces of our own: the node, further in, cannot take it away."""
+    user, group = os.getuid(), os.getgid()
+    linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"0 {user} 1")
+    Path("/proc/self/gid_map").write_text(f"0 {group} 1")
+    linux.bind("/etc/passwd", "/etc/passwd", read_only=False)
+    linux.bind("/usr/lib", "/usr/lib", read_only=False)
+
+
 def main() -> None:
     """Be the node."""
     file, function, folder = sys.argv[1:]
+    if "hold_mounts" in function:
+        hold_mounts()
     namespaces.enter()
     pid = os.fork()
     if pid:

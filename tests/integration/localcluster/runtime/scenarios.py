@@ -432,3 +432,18 @@ async def a_mesh_may_write_packet_rules_in_its_pod_alone(node: Node) -> None:
     assert (await node.run(sys.executable, "-c", script, network=pod)).output == "['of_the_pod']"
     elsewhere = script.replace("'of_the_pod'", "'elsewhere'")
     assert (await node.run(sys.executable, "-c", elsewhere, host_network=True)).output == "['elsewhere']"
+
+
+async def folders_that_hold_mounts_are_put_together(node: Node) -> None:
+    """Run with a file mounted in /etc and a folder in /usr, as hosts that are containers have them."""
+    source = node.folder / "volume"
+    source.mkdir()
+    (source / "file").write_text("content")
+    targets = ("/etc/brand/new", "/usr/share/nginx/html", "/var/lib/x/y")
+    mounts = [Mount(source, target, read_only=True) for target in targets]
+
+    files = " ".join(f"{target}/file" for target in targets)
+    result = await node.run("sh", "-c", f"cat {files} /etc/hosts; grep -c ^root: /etc/passwd", mounts=mounts)
+
+    assert node.runtime.layout.composed == ("etc", "usr")
+    assert result.output == f"{'content' * 3}127.0.0.1 localhost\n10.9.9.9 from-the-pod\n1"
