@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from localcluster.apiserver import conversion, scale, selectors
+from localcluster.apiserver import checks, conversion, scale, selectors
 from localcluster.apiserver.admission.webhooks import Webhooks
 from localcluster.apiserver.allocation import ServiceAllocator
 from localcluster.apiserver.context import RequestContext
@@ -14,7 +14,7 @@ from localcluster.apiserver.errors import BadRequestError, MethodNotAllowedError
 from localcluster.apiserver.kinds import KindInfo, Kinds
 from localcluster.apiserver.settings import Settings
 from localcluster.apiserver.storage import Store
-from localcluster.apiserver.writing import Writer, missing
+from localcluster.apiserver.writing import Writer
 
 Object = dict[str, Any]
 Objects = list[Object]
@@ -44,7 +44,7 @@ class Resources:
         """The object. NotFoundError if there is none."""
         stored = self.store.get(kind.storage_key, namespace, name)
         if stored is None:
-            raise missing(kind, name)
+            raise checks.missing(kind, name)
         return conversion.from_stored(kind, stored.object())
 
     async def list(

@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from localcluster.apiserver import bootstrap
+from localcluster.apiserver import bootstrap, expiry
 from localcluster.apiserver.authn import Authenticator
 from localcluster.apiserver.errors import NotFoundError
 from localcluster.apiserver.http.application import Application
@@ -44,6 +44,7 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         background = [
             asyncio.create_task(supervise("controllers", lambda: _controllers(resources, settings))),
             asyncio.create_task(supervise("definitions", lambda: resources.definitions.run(resources))),
+            asyncio.create_task(supervise("expiry of events", lambda: expiry.run(resources))),
         ]
         # What was loaded lives as long as the process; the collector need not look at it again.
         gc.freeze()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 from collections import deque
@@ -36,6 +37,7 @@ INSERT OR IGNORE INTO revisions VALUES ('current', 0), ('compacted', 0);
 """
 _LONGEST_QUEUE = 1000
 
+_logger = logging.getLogger(__name__)
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder().decode
 
@@ -369,7 +371,11 @@ class Store:
             del self._pending[key]
         self.revision = change.revision
         for listener in self._on_change:
-            listener(change)
+            try:
+                listener(change)
+            except Exception:
+                # The write is on disk: its writer and the watchers must hear of it whatever we do with it.
+                _logger.exception("a listener failed on %s %s/%s", change.resource, change.namespace, change.name)
         for subscription in tuple(self._subscriptions.get(change.resource, ())):
             subscription.offer(change)
 

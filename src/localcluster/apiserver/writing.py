@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
-from localcluster.apiserver import apply, conversion, defaults, kinds, lifecycle, metadata, patch, schemas
+from localcluster.apiserver import (
+    apply,
+    checks,
+    conversion,
+    defaults,
+    definitions,
+    kinds,
+    lifecycle,
+    metadata,
+    patch,
+    schemas,
+)
 from localcluster.apiserver.admission import service_account
-from localcluster.apiserver.admission.matching import Attributes, configuration_violations
+from localcluster.apiserver.admission.matching import Attributes
 from localcluster.apiserver.admission.webhooks import Webhooks
 from localcluster.apiserver.allocation import ServiceAllocator
 from localcluster.apiserver.context import RequestContext
@@ -16,13 +27,7 @@ from localcluster.apiserver.definitions import Definitions
 from localcluster.apiserver.errors import (
     AlreadyExistsError,
     BadRequestError,
-    ConflictError,
-    FieldError,
-    ForbiddenError,
     InternalServerError,
-    InvalidError,
-    MethodNotAllowedError,
-    NotFoundError,
     UnsupportedMediaTypeError,
 )
 from localcluster.apiserver.kinds import KindInfo
@@ -32,20 +37,6 @@ Object = dict[str, Any]
 Change = Callable[[Object], Object]
 
 _MOST_ATTEMPTS = 8
-_WEBHOOK_KINDS = (kinds.MUTATING_WEBHOOK_CONFIGURATION, kinds.VALIDATING_WEBHOOK_CONFIGURATION)
-
-
-def missing(kind: KindInfo, name: str) -> NotFoundError:
-    """The 404 for an object."""
-    return NotFoundError(f'{kind.resource} "{name}" not found', group=kind.group, resource=kind.plural, name=name)
-
-
-def _conflict(kind: KindInfo, name: str, detail: str) -> ConflictError:
-    message = f'Operation cannot be fulfilled on {kind.resource} "{name}": {detail}'
-    return ConflictError(message, group=kind.group, resource=kind.plural, name=name)
-
-
-_MODIFIED = "the object has been modified; please apply your changes to the latest version and try again"
 
 
 class Writer:
@@ -60,12 +51,12 @@ class Writer:
 
     async def create(self, kind: KindInfo, object: Object, context: RequestContext) -> Object:
         """See `Resources.create`."""
-        object = self._read(kind, object, context)
+        object = checks.read(kind, object, context)
         about = object["metadata"]
         namespace = about.get("namespace", "") if kind.namespaced else ""
         if about.get("resourceVersion"):
             raise BadRequestError("resourceVersion should not be set on objects to be created")
-        self._check_namespace(kind, namespace, about.get("name") or about.get("generateName") or "")
+        checks.check_place(self._store, kind, namespace, about.get("name") or about.get("generateName") or "")
         generates = not about.get("name") and bool(about.get("generateName"))
         object = defaults.apply(kind, object)
         for _ in range(_MOST_ATTEMPTS):
@@ -84,11 +75,13 @@ class Writer:
     async def _insert(self, kind: KindInfo, namespace: str, object: Object, context: RequestContext) -> Object:
         object = await self._mutated(kind, "CREATE", namespace, object, None, "", context)
         name = object["metadata"].get("name") or ""
-        self._refuse_invalid(kind, object, schemas.validate(kind, object, "create", None))
+        checks.refuse_invalid(kind, object, schemas.validate(kind, object, "create", None))
         await self._webhooks.validate(Attributes(kind, "CREATE", namespace, name, object, None), context)
         if self._store.get(kind.storage_key, namespace, name, latest=True) is not None:
-            raise self._taken(kind, name)
+            raise checks.taken(kind, name)
         self._complete_definition(kind, object, None)
+        if kind.storage_key == kinds.CUSTOM_RESOURCE_DEFINITION.storage_key:
+            context.warnings.extend(definitions.unevaluated(object))
         held = self._allocate(kind, object, None)
         if context.dry_run:
             self._allocator.release(held)
@@ -97,16 +90,11 @@ class Writer:
             stored = await self._store.put(kind.storage_key, namespace, name, conversion.to_stored(kind, object), 0)
         except RevisionMismatchError as error:
             self._allocator.release(held)
-            raise self._taken(kind, name) from error
+            raise checks.taken(kind, name) from error
         except BaseException:
             self._allocator.release(held)
             raise
         return conversion.from_stored(kind, stored.object())
-
-    @staticmethod
-    def _taken(kind: KindInfo, name: str) -> AlreadyExistsError:
-        message = f'{kind.resource} "{name}" already exists'
-        return AlreadyExistsError(message, group=kind.group, resource=kind.plural, name=name)
 
     async def modify(
         self,
@@ -127,16 +115,16 @@ class Writer:
         for remaining in reversed(range(attempts)):
             stored = self._store.get(kind.storage_key, namespace, name, latest=True)
             if stored is None:
-                raise missing(kind, name)
+                raise checks.missing(kind, name)
             old = conversion.from_stored(kind, stored.object())
             new = change(copy.deepcopy(old))
             try:
                 return await self._replace(kind, stored, old, new, subresource, context, trusted=trusted)
             except RevisionMismatchError as error:
                 if error.current == 0:
-                    raise missing(kind, name) from error
+                    raise checks.missing(kind, name) from error
                 if remaining == 0:
-                    raise _conflict(kind, name, _MODIFIED) from error
+                    raise checks.conflict(kind, name, checks.MODIFIED) from error
         raise InternalServerError("no attempt was made")
 
     async def _replace(
@@ -150,14 +138,14 @@ class Writer:
         *,
         trusted: bool,
     ) -> Object:
-        new = self._read(kind, new, context)
+        new = checks.read(kind, new, context)
         about, before = new["metadata"], old["metadata"]
         namespace, name = before.get("namespace", ""), before["name"]
         if about.get("resourceVersion") and about["resourceVersion"] != before["resourceVersion"]:
-            raise _conflict(kind, name, _MODIFIED)
+            raise checks.conflict(kind, name, checks.MODIFIED)
         if about.get("uid") and about["uid"] != before["uid"]:
             detail = f"Precondition failed: UID in precondition: {about['uid']}, UID in object meta: {before['uid']}"
-            raise _conflict(kind, name, detail)
+            raise checks.conflict(kind, name, detail)
         if "managedFields" not in about and before.get("managedFields"):
             about["managedFields"] = before["managedFields"]
         new = defaults.apply(kind, new)
@@ -167,7 +155,7 @@ class Writer:
         if not trusted:
             new = await self._mutated(kind, "UPDATE", namespace, new, old, subresource, context)
             metadata.prepare_for_update(kind, old, new)
-            self._refuse_invalid(kind, new, schemas.validate(kind, new, "status" if subresource else "update", old))
+            checks.refuse_invalid(kind, new, schemas.validate(kind, new, "status" if subresource else "update", old))
             await self._webhooks.validate(Attributes(kind, "UPDATE", namespace, name, new, old, subresource), context)
             if not subresource:
                 self._complete_definition(kind, new, old)
@@ -226,7 +214,7 @@ class Writer:
         about["name"] = name
         if kind.namespaced:
             about.setdefault("namespace", namespace)
-        body = self._read(kind, body, context)
+        body = checks.read(kind, body, context)
         strategy = apply.strategy_of(kind)
         for _ in range(2):
             if subresource or self._store.get(kind.storage_key, namespace, name, latest=True) is not None:
@@ -243,7 +231,7 @@ class Writer:
                 return await self.create(kind, apply.merge(kind, None, body, strategy, context), context)
             except AlreadyExistsError:
                 continue
-        raise _conflict(kind, name, _MODIFIED)
+        raise checks.conflict(kind, name, checks.MODIFIED)
 
     async def delete(
         self, kind: KindInfo, namespace: str, name: str, options: Object, context: RequestContext
@@ -252,9 +240,9 @@ class Writer:
         for _ in range(_MOST_ATTEMPTS):
             stored = self._store.get(kind.storage_key, namespace, name, latest=True)
             if stored is None:
-                raise missing(kind, name)
+                raise checks.missing(kind, name)
             old = conversion.from_stored(kind, stored.object())
-            self._check_deletable(kind, old, options)
+            checks.check_deletable(kind, old, options)
             await self._webhooks.validate(Attributes(kind, "DELETE", namespace, name, None, old), context)
             new = copy.deepcopy(old)
             gone = lifecycle.mark_for_deletion(kind, new, options)
@@ -269,85 +257,7 @@ class Writer:
             except RevisionMismatchError:
                 continue
             return conversion.from_stored(kind, written.object()), gone
-        raise _conflict(kind, name, _MODIFIED)
-
-    @staticmethod
-    def _check_deletable(kind: KindInfo, object: Object, options: Object) -> None:
-        name = object["metadata"]["name"]
-        if kind.storage_key == kinds.NAMESPACE.storage_key and name in lifecycle.PROTECTED_NAMESPACES:
-            raise ForbiddenError(
-                f'namespaces "{name}" is forbidden: this namespace may not be deleted', resource=kind.plural, name=name
-            )
-        for field, found in (options.get("preconditions") or {}).items():
-            current = object["metadata"].get(field)
-            if found is not None and field in ("uid", "resourceVersion") and found != current:
-                label = "UID" if field == "uid" else "ResourceVersion"
-                detail = f"Precondition failed: {label} in precondition: {found}, {label} in object meta: {current}"
-                raise _conflict(kind, name, detail)
-
-    def _read(self, kind: KindInfo, object: Object, context: RequestContext) -> Object:
-        """The object without fields that its kind lacks; they are errors, warnings or nothing, as the context says."""
-        if not isinstance(object, dict):
-            raise BadRequestError("the object provided is unrecognized: expected a JSON object")
-        api_version, name = object.setdefault("apiVersion", kind.api_version), object.setdefault("kind", kind.kind)
-        if (api_version, name) != (kind.api_version, kind.kind):
-            raise BadRequestError(
-                f"the object provided is a {name} of {api_version}, but this is the place of {kind.kind} of "
-                f"{kind.api_version}"
-            )
-        if not isinstance(object.setdefault("metadata", {}), dict):
-            raise BadRequestError(f'{kind.kind} in version "{kind.version}": metadata must be an object')
-        decoded = schemas.decode(kind, object)
-        if decoded.type_errors:
-            raise BadRequestError(
-                f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: '
-                f"{decoded.type_errors[0].message}",
-                causes=decoded.type_errors,
-            )
-        if decoded.unknown_fields:
-            problems = [f'unknown field "{path}"' for path in decoded.unknown_fields]
-            if context.field_validation == "Strict":
-                raise BadRequestError(
-                    f'{kind.kind} in version "{kind.version}" cannot be handled as a {kind.kind}: strict decoding '
-                    f"error: {', '.join(problems)}"
-                )
-            if context.field_validation == "Warn":
-                context.warnings.extend(problem for problem in problems if problem not in context.warnings)
-        return copy.deepcopy(decoded.object)
-
-    def _check_namespace(self, kind: KindInfo, namespace: str, name: str) -> None:
-        if kind.is_custom:
-            self._check_definition(kind)
-        if not kind.namespaced:
-            return
-        if not namespace:
-            raise BadRequestError("an empty namespace may not be set during creation")
-        stored = self._store.get(kinds.NAMESPACE.storage_key, "", namespace, latest=True)
-        if stored is None:
-            raise missing(kinds.NAMESPACE, namespace)
-        if stored.object()["metadata"].get("deletionTimestamp"):
-            detail = f"unable to create new content in namespace {namespace} because it is being terminated"
-            raise ForbiddenError(
-                f'{kind.resource} "{name}" is forbidden: {detail}',
-                group=kind.group,
-                resource=kind.plural,
-                name=name,
-                causes=[
-                    FieldError(
-                        "metadata.namespace", "NamespaceTerminating", f"namespace {namespace} is being terminated"
-                    )
-                ],
-            )
-
-    def _check_definition(self, kind: KindInfo) -> None:
-        name = kind.resource
-        stored = self._store.get(kinds.CUSTOM_RESOURCE_DEFINITION.storage_key, "", name)
-        if stored is None or stored.object()["metadata"].get("deletionTimestamp"):
-            raise MethodNotAllowedError(
-                f"create not allowed while custom resource definition is terminating: {name}",
-                group=kind.group,
-                resource=kind.plural,
-            )
+        raise checks.conflict(kind, name, checks.MODIFIED)
 
     async def _mutated(
         self,
@@ -369,14 +279,7 @@ class Writer:
         about = changed.get("metadata")
         if not isinstance(about, dict) or (about.get("name") or "", about.get("namespace", "")) != (name, namespace):
             raise InternalServerError(f"a mutating webhook changed the name or namespace of {kind.resource} {name!r}")
-        return defaults.apply(kind, self._read(kind, changed, RequestContext(field_validation="Ignore")))
-
-    @staticmethod
-    def _refuse_invalid(kind: KindInfo, object: Object, found: Sequence[FieldError]) -> None:
-        if any(kind.storage_key == other.storage_key for other in _WEBHOOK_KINDS):
-            found = [*found, *configuration_violations(object)]
-        if found:
-            raise InvalidError.of(kind.kind, kind.group, object["metadata"].get("name") or "", found)
+        return defaults.apply(kind, checks.read(kind, changed, RequestContext(field_validation="Ignore")))
 
     def _complete_definition(self, kind: KindInfo, object: Object, old: Object | None) -> None:
         if kind.storage_key == kinds.CUSTOM_RESOURCE_DEFINITION.storage_key:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 _logger = logging.getLogger(__name__)
+_CONNECT_SECONDS = 3.0
 _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 
 
@@ -129,7 +130,8 @@ class Webhooks:
         problem: Exception = WebhookFailureError("nothing answered")
         try:
             async with asyncio.timeout(webhook.timeout_seconds):
-                for place in places:
+                # Once more at the end: a kept connection may have been closed by the other side in the meantime.
+                for place in (*places, places[0]):
                     try:
                         response = await client.post(
                             place.url,
@@ -161,8 +163,10 @@ class Webhooks:
 
         client = self._clients.get(context)
         if client is None:
+            # The caller times the whole; an address where nobody is must leave time for the next one.
+            limits = httpx2.Timeout(None, connect=_CONNECT_SECONDS)
             # No proxy from the environment: webhooks are in the cluster's own network.
-            client = httpx2.AsyncClient(verify=context, trust_env=False, timeout=None)
+            client = httpx2.AsyncClient(verify=context, trust_env=False, timeout=limits)
             self._clients[context] = client
         return client
 
