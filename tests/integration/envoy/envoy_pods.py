@@ -121,8 +121,19 @@ class Mesh:
         self._secrets: list[SecretService] = []
 
     async def start(self) -> None:
-        """Serve discovery on a unix socket: no port, no network."""
+        """Make the network, and serve discovery."""
         self.network = await asyncio.to_thread(Network)
+        await self._serve()
+
+    async def restart_discovery(self) -> None:
+        """The control plane dies, and another one that knows nothing of the first takes its place."""
+        await self._server.stop(None)
+        self.xds = XdsServer(self._lookup, on_change=self._noticed)
+        self._server = grpc.aio.server(options=SERVER_OPTIONS)
+        await self._serve()
+
+    async def _serve(self) -> None:
+        """Serve discovery on a unix socket: no port, no network."""
         issued = self.authority.issue(x509.DNSName(DISCOVERY_NAME))
         material = TlsMaterial(certificate_chain=issued.chain, key=Secret(issued.key), client_roots=self.authority.root)
         self.xds.add_to(self._server)

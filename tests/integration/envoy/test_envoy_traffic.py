@@ -237,6 +237,20 @@ async def test_a_refused_resource_leaves_the_others_in_place_and_says_why(shop: 
     assert healed is not None and healed.synced
 
 
+async def test_traffic_outlives_the_control_plane_and_a_new_one_repeats_nothing(shop: Shop) -> None:
+    await shop.backend_accepts(MtlsMode.STRICT)
+    before = (await shop.frontend.admin("/stats?filter=update_success&format=json"))["stats"]
+
+    await shop.mesh.restart_discovery()
+    answer = await shop.frontend.curl("http://named/x", *_via(views.NAMED))
+    await shop.mesh.until(
+        lambda: all(each.synced for each in shop.mesh.xds.status()) and len(shop.mesh.xds.status()) == 2
+    )
+
+    assert answer.status == 200
+    assert (await shop.frontend.admin("/stats?filter=update_success&format=json"))["stats"] == before
+
+
 def _via(address: str, port: int = 80) -> tuple[str, ...]:
     """Options that make curl dial `address`, as if it had asked a DNS server."""
     return ("--connect-to", f"::{address}:{port}")
