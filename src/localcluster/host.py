@@ -74,6 +74,7 @@ def main() -> None:
     options = arguments.parse_args()
     os.umask(0o077)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)  # a line per request would be most of the log
     for descriptor in (options.lock_fd, options.report_fd):
         os.set_inheritable(descriptor, False)
     paths, report = ClusterPaths(options.directory), Report(options.report_fd)

@@ -110,7 +110,7 @@ def _container(installation: Installation) -> Object:
         ],
         "readinessProbe": {
             "httpGet": {"path": "/ready", "port": READINESS_PORT},
-            "periodSeconds": 1,
+            "periodSeconds": 3,
             "timeoutSeconds": 5,
         },
         "resources": installation.resources,

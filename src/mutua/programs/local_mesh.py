@@ -45,4 +45,3 @@ def images() -> dict[str, Image]:
         image: Image((sys.executable, "-I", "-m", module), environment, entrypoint=True)
         for image, module in programs.items()
     }
-
