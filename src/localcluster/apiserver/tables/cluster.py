@@ -39,15 +39,15 @@ def _node(item: Object, now: datetime) -> list[Cell]:
         words.append("SchedulingDisabled")
     names = item["metadata"].get("labels") or {}
     roles = sorted(name.removeprefix(_ROLE_LABEL) for name in names if name.startswith(_ROLE_LABEL))
-    addresses = {entry["type"]: entry["address"] for entry in reversed(status.get("addresses") or ())}
+    addresses = {entry.get("type"): entry.get("address") for entry in reversed(status.get("addresses") or ())}
     return [
         name_of(item),
         ",".join(words),
         ",".join(filter(None, roles)) or NONE,
         age(item, now),
         info.get("kubeletVersion", ""),
-        addresses.get("InternalIP", NONE),
-        addresses.get("ExternalIP", NONE),
+        addresses.get("InternalIP") or NONE,
+        addresses.get("ExternalIP") or NONE,
         info.get("osImage") or UNKNOWN,
         info.get("kernelVersion") or UNKNOWN,
         info.get("containerRuntimeVersion") or UNKNOWN,

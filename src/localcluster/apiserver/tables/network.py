@@ -59,10 +59,10 @@ def _external_address(item: Object, kind: str) -> str:
 def _endpoints(item: Object, now: datetime) -> list[Cell]:
     found: list[str] = []
     for subset in item.get("subsets") or ():
-        addresses = [address["ip"] for address in subset.get("addresses") or ()]
+        addresses = [address.get("ip", "") for address in subset.get("addresses") or ()]
         ports = subset.get("ports") or ()
         if ports:
-            found += [_host_and_port(address, port["port"]) for port in ports for address in addresses]
+            found += [_host_and_port(address, port.get("port", 0)) for port in ports for address in addresses]
         else:
             found += addresses
     return [name_of(item), shortened(found), age(item, now)]

@@ -31,7 +31,7 @@ class _Summary:
 
 def _cells(pod: Object, now: datetime) -> list[Cell]:
     spec, status = pod.get("spec") or {}, pod.get("status") or {}
-    sidecars = {c["name"] for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"}
+    sidecars = {c.get("name", "") for c in spec.get("initContainers") or () if c.get("restartPolicy") == "Always"}
     total = len(spec.get("containers") or ()) + len(sidecars)
     summary = summarize(pod, sidecars)
     restarts: Cell = str(summary.restarts)
@@ -79,11 +79,11 @@ def _initialization(pod: Object, sidecars: set[str], summary: _Summary) -> tuple
         state = container.get("state") or {}
         ended, waiting = state.get("terminated"), state.get("waiting") or {}
         summary.count_restarts(container)
-        if container["name"] in sidecars:
+        if container.get("name") in sidecars:
             of_sidecars.count_restarts(container)
         if ended is not None and ended.get("exitCode", 0) == 0:
             continue
-        if container["name"] in sidecars and container.get("started"):
+        if container.get("name") in sidecars and container.get("started"):
             summary.ready += bool(container.get("ready"))
             continue
         if ended is not None:
@@ -126,7 +126,7 @@ def _readiness_gates(spec: Object, status: Object) -> str:
     gates = spec.get("readinessGates") or []
     if not gates:
         return NONE
-    met = sum(_condition(status, gate["conditionType"]).get("status") == "True" for gate in gates)
+    met = sum(_condition(status, gate.get("conditionType", "")).get("status") == "True" for gate in gates)
     return f"{met}/{len(gates)}"
 
 

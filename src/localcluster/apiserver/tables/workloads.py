@@ -95,7 +95,7 @@ def _job(item: Object, now: datetime) -> list[Cell]:
 
 
 def _job_status(item: Object) -> str:
-    conditions = {c["type"]: c.get("status") for c in (item.get("status") or {}).get("conditions") or ()}
+    conditions = {c.get("type"): c.get("status") for c in (item.get("status") or {}).get("conditions") or ()}
     for kind, word in (("Complete", "Complete"), ("Failed", "Failed")):
         if conditions.get(kind) == "True":
             return word
