@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import BinaryIO
 
-from localcluster.node.runtime import Container
+from localcluster.node.runtime import Container, StreamName
 
 _BLOCK_BYTES = 65536
 # More than the time, the stream and the tag of a record take.
@@ -137,6 +137,21 @@ async def read(path: Path, query: LogQuery, container: Container | None = None) 
             file.close()
         if watcher is not None:
             await watcher.close()
+
+
+def written_so_far(path: Path) -> list[tuple[StreamName, bytes]]:
+    """(stream, output) of every record of a log file that is there now; nothing if there is no file."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return []
+    output: list[tuple[StreamName, bytes]] = []
+    for record in content.split(b"\n"):
+        fields = record.split(b" ", 3)
+        if len(fields) == 4:
+            stream: StreamName = "stderr" if fields[1] == b"stderr" else "stdout"
+            output.append((stream, fields[3] if fields[2] == b"P" else fields[3] + b"\n"))
+    return output
 
 
 def _open_at_start(path: Path, tail_lines: int | None) -> list[BinaryIO]:

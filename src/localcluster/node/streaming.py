@@ -1,6 +1,7 @@
 """The node's own server: logs, exec, attach and port-forward for the API server, over a Unix socket."""
 
 import asyncio
+import logging
 import os
 import signal
 import socket
@@ -18,7 +19,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from localcluster.node.logs import LogQuery, LogQueryError, read
+from localcluster.node.logs import LogQuery, LogQueryError, read, written_so_far
 from localcluster.node.runtime import Container, ContainerStartError, PodNetwork, Runtime
 from localcluster.node.streaming_channels import ExecOptions, attach_session, exec_session, port_session, subprotocol
 
@@ -72,6 +73,8 @@ class StreamingServer:
 
     async def start(self) -> None:
         """Listen. Raises OSError."""
+        # uvicorn takes a refused upgrade for a programming error, and says so each time.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: "completing handshake" not in record.getMessage())
         listener = _private_listener(self._path)
         self._task = asyncio.create_task(self._server.serve(sockets=[listener]))
 
@@ -184,11 +187,15 @@ class _Handlers:
             await websocket.send_denial_response(PlainTextResponse(f"{error}\n", error.code))
             return
         await websocket.accept(protocol)
+        # A container made for one client (`kubectl run -i`) may have spoken before its client could be there.
+        once = bool(access.spec.get("stdinOnce"))
+        options = ExecOptions.parse(websocket.query_params)
         await attach_session(
             websocket,
             container,
-            ExecOptions.parse(websocket.query_params),
-            close_stdin=bool(access.spec.get("stdinOnce")),
+            options,
+            lambda: written_so_far(access.log_path) if once else (),
+            close_stdin=once,
         )
 
     async def port_forward(self, websocket: WebSocket) -> None:

@@ -2,14 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from localcluster.node.runtime import Container, ExecProcess, ExitStatus, PodNetwork, Runtime
+from localcluster.node.runtime import Container, ExecProcess, ExitStatus, PodNetwork, Runtime, StreamName
 
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK_BYTES = 32768
@@ -117,21 +117,37 @@ async def exec_session(websocket: WebSocket, process: ExecProcess, options: Exec
 
 
 async def attach_session(
-    websocket: WebSocket, container: Container, options: ExecOptions, *, close_stdin: bool
+    websocket: WebSocket,
+    container: Container,
+    options: ExecOptions,
+    earlier: Callable[[], Iterable[tuple[StreamName, bytes]]],
+    *,
+    close_stdin: bool,
 ) -> None:
     """Connect a client with a running container until either ends. The container goes on without the client.
 
-    `close_stdin`: the container's input ends with the first client (`stdinOnce`).
+    The client first gets the output that `earlier` returns. `close_stdin`: the container's input ends with this
+    client (`stdinOnce`).
     """
     channels = _Channels(websocket)
     stdin = container.stdin if options.stdin else None
 
+    async def send(stream: StreamName, data: bytes) -> None:
+        if options.stdout and stream == "stdout":
+            await channels.send(STDOUT, data)
+        elif options.stderr and stream == "stderr":
+            await channels.send(STDERR, data)
+
     async def outputs() -> None:
-        async for stream, data in container.output():
-            if options.stdout and stream == "stdout":
-                await channels.send(STDOUT, data)
-            elif options.stderr and stream == "stderr":
-                await channels.send(STDERR, data)
+        live = aiter(container.output())
+        # Listening begins before the past is read, so that nothing falls between the two.
+        following = asyncio.ensure_future(anext(live, None))
+        await asyncio.sleep(0)
+        for stream, data in earlier():
+            await send(stream, data)
+        while (output := await following) is not None:
+            await send(*output)
+            following = asyncio.ensure_future(anext(live, None))
         await container.wait()
         await channels.finish({"metadata": {}, "status": "Success"})
 

@@ -43,7 +43,13 @@ class Node:
         return answer.stdout
 
     def apply(self, *objects: dict[str, Any]) -> None:
-        self.kubectl("create", "--validate=false", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+        self.kubectl(
+            "create",
+            "--validate=false",
+            "-f",
+            "-",
+            stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
+        )
 
     def ready(self, pod: str) -> None:
         self.kubectl("wait", "--for=condition=ready", f"pod/{pod}", WAIT)
@@ -125,6 +131,20 @@ def test_exec_logs_and_delete(node: Node) -> None:
     assert node.run("exec", "talk", "--", "sh", "-c", "exit 9").returncode == 9
     node.kubectl("delete", "pod", "talk", WAIT)
     assert node.run("get", "pod", "talk").returncode == 1
+
+
+def test_run_with_input_shows_everything_and_returns_the_exit_code(node: Node) -> None:
+    run = ("run", "-i", "--rm", "quick", "--image=busybox", "--restart=Never", "--")
+    answer = node.run(*run, "sh", "-c", "echo early; cat; exit 4", stdin="late\n")
+    assert answer.stdout.split()[:2] == ["early", "late"], answer.stderr
+    assert answer.returncode == 4
+
+
+def test_logs_of_a_container_that_never_stops_writing_end(node: Node) -> None:
+    node.apply(pod("noisy", "yes"))
+    node.ready("noisy")
+    assert len(node.kubectl("logs", "noisy", "--tail=3").split()) == 3
+    node.kubectl("delete", "pod", "noisy", "--force", "--grace-period=0")
 
 
 def test_what_a_pod_lacks_is_told_and_it_starts_when_it_comes(node: Node) -> None:
