@@ -8,7 +8,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import access_log, clusters, connections, listeners, names, routes
+from mutua.envoy import access_log, bootstrap, clusters, connections, listeners, names, routes
 from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
 from mutua.envoy.memo import remembered
@@ -17,7 +17,10 @@ from mutua.envoy.resource_set import CLUSTER, LISTENER, ROUTE, Fragment, Resourc
 from mutua.mesh.proxy_view import ClientTlsMode, MeshView, OutboundPort, OutboundService, OutboundView, Protocol, Trust
 
 RESERVED_PORTS: Final = frozenset({names.INBOUND_PORT, names.OUTBOUND_PORT})
-"""A service with such a port gets no listener of its own: it would take the sidecar's own address."""
+"""A service with such a port gets no listener of its own: it would have the sidecar dial itself."""
+
+BOUND_PORTS: Final = frozenset({bootstrap.READINESS_PORT, bootstrap.METRICS_PORT})
+"""The sidecar's own listeners have these on every address, so that HTTP services cannot share one listener there."""
 
 
 @remembered(limit=512)
@@ -65,13 +68,20 @@ def _http_services(view: OutboundView) -> dict[int, list[OutboundService]]:
     by_port: defaultdict[int, list[OutboundService]] = defaultdict(list)
     for service in view.services:
         for port in service.ports:
-            if port.protocol.is_http and port.number not in RESERVED_PORTS:
+            if _is_shared(port) and port.number not in RESERVED_PORTS:
                 by_port[port.number].append(service)
     return dict(sorted(by_port.items()))
 
 
+def _is_shared(port: OutboundPort) -> bool:
+    """Whether all services with this port share one listener."""
+    return port.protocol.is_http and port.number not in BOUND_PORTS
+
+
 def _has_own_route(service: OutboundService, port: OutboundPort) -> bool:
-    return port.protocol is Protocol.AUTO and bool(service.addresses) and port.number not in RESERVED_PORTS
+    if port.number in RESERVED_PORTS or not service.addresses or _is_shared(port):
+        return False
+    return port.protocol.is_http or port.protocol is Protocol.AUTO
 
 
 @remembered(limit=32768)
@@ -82,7 +92,7 @@ def _own_listeners(mesh: MeshView, service: OutboundService, port: OutboundPort)
 
 def _listeners_by_address(mesh: MeshView, service: OutboundService, port: OutboundPort) -> Iterator[Resource]:
     cluster = names.outbound_cluster(port.number, service.host)
-    for address in service.addresses if not port.protocol.is_http else ():
+    for address in service.addresses if not _is_shared(port) else ():
         chains = _Chains(mesh, port, cluster)
         yield _address_listener(address, port.number, chains.to(names.service_route(service.host, port.number)))
     for address, number in _pods(service, port):

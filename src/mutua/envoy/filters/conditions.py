@@ -130,7 +130,7 @@ def filter_metadata(filter_name: str, key: str) -> Make:
             wanted = matchers.list_value(matchers.text(value[1:-1]))
         else:
             wanted = matchers.string_value(matchers.text(value))
-        return _Permission(metadata=matchers.metadata(filter_name, (key,), wanted))
+        return _Permission(sourced_metadata=_left(matchers.metadata(filter_name, (key,), wanted)))
 
     return make
 
@@ -148,7 +148,12 @@ def _authenticated(name: Any) -> Any:
 
 
 def _claim(path_: tuple[str, ...], value: Any) -> Any:
-    return _Principal(metadata=matchers.metadata(JWT_FILTER, (JWT_PAYLOAD, *path_), value))
+    return _Principal(sourced_metadata=_left(matchers.metadata(JWT_FILTER, (JWT_PAYLOAD, *path_), value)))
+
+
+def _left(wanted: Any) -> Any:
+    """What an earlier filter left for this very request or connection."""
+    return rbac_pb2.SourcedMetadata(metadata_matcher=wanted, metadata_source=rbac_pb2.DYNAMIC)
 
 
 def _all_of_principals(principals: list[Any]) -> Any:

@@ -252,6 +252,15 @@ def test_a_service_on_the_sidecar_s_own_ports_takes_nothing_over() -> None:
     assert told(made, LISTENER).keys() == {"virtualOutbound", "virtualInbound"}
 
 
+@pytest.mark.parametrize("number", [15021, 15090])
+def test_an_http_service_on_a_port_that_the_sidecar_has_open_is_told_by_its_address(number: int) -> None:
+    made = view(service(number=number))
+
+    assert told(made, LISTENER).keys() >= {f"10.96.0.1_{number}"}
+    assert f"0.0.0.0_{number}" not in told(made, LISTENER)
+    assert told(made, ROUTE).keys() == {f"{HOST}:{number}"}
+
+
 def test_every_cluster_that_waits_for_endpoints_gets_them_even_if_there_are_none() -> None:
     made = view(service())
     empty = ProxyView(mesh=made.mesh, inbound=made.inbound, outbound=made.outbound, endpoints=())
