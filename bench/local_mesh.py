@@ -19,7 +19,6 @@ from mutua.programs.demo.stage import NAMESPACE, Stage, manifest
 from mutua.reports.table import render
 from mutua.sources import kubernetes  # noqa: F401 - imported before the clock starts, as an installed command has it
 from mutua.system.kube import KubeClient
-from mutua.system.kube_resources import PODS
 from mutua.system.kube_streams import execute
 
 NAME = f"bench-{os.getpid()}"

@@ -1,4 +1,4 @@
-"""What the import contracts cannot see: docstrings, sizes, purity of calls, frozen models, and what a new room must say."""
+"""What the import contracts cannot see: docstrings, sizes, purity of calls, frozen models."""
 
 import ast
 import importlib
@@ -29,7 +29,7 @@ def test_every_module_opens_with_what_it_is() -> None:
     """The first line of a module is a docstring."""
     silent = [str(path.relative_to(SOURCE)) for path in modules() if not ast.get_docstring(ast.parse(path.read_text()))]
 
-    assert [] == silent
+    assert silent == []
 
 
 def test_every_module_fits_in_the_head() -> None:
@@ -40,7 +40,7 @@ def test_every_module_fits_in_the_head() -> None:
         if (lines := len(path.read_text().splitlines())) > LINES_AT_MOST
     }
 
-    assert {} == long
+    assert long == {}
 
 
 def test_pure_folders_neither_open_nor_print() -> None:
@@ -52,7 +52,7 @@ def test_pure_folders_neither_open_nor_print() -> None:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"open", "print", "input"}
     ]
 
-    assert [] == offenders
+    assert offenders == []
 
 
 def test_pure_folders_do_not_ask_the_clock() -> None:
@@ -61,11 +61,14 @@ def test_pure_folders_do_not_ask_the_clock() -> None:
         f"{path.relative_to(SOURCE)}:{node.lineno} .{node.attr}"
         for path in pure_modules()
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and node.attr in {"now", "utcnow", "today"} and isinstance(node.ctx, ast.Load)
-        and isinstance(node.value, ast.Name) and node.value.id in {"datetime", "date"}
+        if isinstance(node, ast.Attribute)
+        and node.attr in {"now", "utcnow", "today"}
+        and isinstance(node.ctx, ast.Load)
+        and isinstance(node.value, ast.Name)
+        and node.value.id in {"datetime", "date"}
     ]
 
-    assert [] == offenders
+    assert offenders == []
 
 
 @pytest.mark.parametrize("folder", ["api", "mesh"])
@@ -78,7 +81,7 @@ def test_models_are_frozen_by_their_type(folder: str) -> None:
             if issubclass(found, msgspec.Struct) and found.__module__ == name and not found.__struct_config__.frozen:
                 thawed.append(f"{name}.{found.__name__}")
 
-    assert [] == thawed
+    assert thawed == []
 
 
 def test_no_path_of_a_machine_is_written_down() -> None:
@@ -90,4 +93,4 @@ def test_no_path_of_a_machine_is_written_down() -> None:
         if path.suffix in {".py", ".md", ".toml", ".yaml"} and path != Path(__file__) and "/work/" in path.read_text()
     ]
 
-    assert [] == offenders
+    assert offenders == []
