@@ -30,8 +30,8 @@ def with_condition(
     fresh = dict(condition)
     if former is not None and all(former.get(name) == condition.get(name) for name in ("status", "reason", "message")):
         return conditions
-    same_status = former is not None and former.get("status") == condition["status"]
-    fresh["lastTransitionTime"] = former["lastTransitionTime"] if former and same_status else timestamp(now)
+    since = former.get("lastTransitionTime") if former and former.get("status") == condition["status"] else None
+    fresh["lastTransitionTime"] = since or timestamp(now)
     if updates:
         fresh["lastUpdateTime"] = timestamp(now)
     if former is None:

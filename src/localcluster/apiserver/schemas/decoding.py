@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from localcluster.apiserver.errors import FieldError
@@ -29,7 +30,7 @@ _INT64 = frozenset(
     }
 )
 _QUANTITY = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([KMGTPE]i|[numkMGTPE]|[eE][+-]?[0-9]+)?")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)")
 _JSON_NAMES = ((bool, "bool"), (str, "string"), (int, "number"), (float, "number"), (list, "array"), (dict, "object"))
 
 
@@ -114,7 +115,7 @@ class _Walk:
             position = _base64_error(item)
             if position is not None:
                 self.wrong(path, f"illegal base64 data at input byte {position}")
-        elif category == "time" and not _TIME.fullmatch(item):
+        elif category == "time" and not _is_time(item):
             self.wrong(path, f'parsing time "{item}" as "2006-01-02T15:04:05Z07:00": cannot parse "{item}" as "2006"')
         return item
 
@@ -150,6 +151,14 @@ def _go_type(expected: Type, field: Field) -> str:
             return f"map[string]{_go_type(expected.element, field)}"
         case _:
             return "string"
+
+
+def _is_time(text: str) -> bool:
+    """Whether it is a moment as RFC 3339 writes it; whoever reads it later relies on that."""
+    try:
+        return bool(_TIME.fullmatch(text)) and datetime.fromisoformat(text).tzinfo is not None
+    except ValueError:  # the thirteenth month
+        return False
 
 
 def _base64_error(text: str) -> int | None:

@@ -104,6 +104,23 @@ def test_numbers_are_good_quantities_and_become_text() -> None:
     assert decoded.object["spec"]["containers"][0]["resources"]["limits"] == {"cpu": "1", "memory": "64Mi"}
 
 
+@pytest.mark.parametrize(
+    ("time", "is_good"),
+    [
+        ("2026-11-23T12:00:00Z", True),
+        ("2026-11-23T12:00:00.123456Z", True),
+        ("2026-11-23T12:00:00+02:00", True),
+        ("2026-13-23T12:00:00Z", False),
+        ("2026-11-23T12:00:00", False),
+        ("yesterday", False),
+    ],
+)
+def test_times_are_moments(time: str, is_good: bool) -> None:
+    manifest = {"metadata": {"name": "p"}, "status": {"startTime": time}}
+
+    assert (schemas.type_errors(kinds.POD, manifest) == []) is is_good
+
+
 @pytest.mark.parametrize("value", [80, "http"])
 def test_a_port_may_be_a_number_or_a_name(value: Any) -> None:
     manifest = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80, "targetPort": value}]}}

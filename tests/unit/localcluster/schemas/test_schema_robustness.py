@@ -70,7 +70,7 @@ def complete(kind: kinds.KindInfo, value: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.resource)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(data=st.data())
 def test_whatever_fits_the_types_is_judged(kind: kinds.KindInfo, data: st.DataObject) -> None:
     shape = model.struct_of_kind(kind.group, kind.version, kind.kind)
