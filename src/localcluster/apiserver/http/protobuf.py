@@ -1,6 +1,6 @@
 """Bodies in Kubernetes' protobuf encoding, which typed Go clients send: decoded to the JSON form.
 
-`kubernetes.binpb.gz` is a FileDescriptorSet with the field numbers of the built-in kinds at Kubernetes 1.33. The
+`kubernetes.binpb.gz` is a FileDescriptorSet with the field numbers of the built-in kinds at Kubernetes 1.32. The
 encoding wraps the message in `runtime.Unknown` behind a magic prefix (apimachinery/pkg/runtime/serializer/protobuf).
 """
 
