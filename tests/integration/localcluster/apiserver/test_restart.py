@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import lightkube
@@ -12,12 +13,21 @@ from api_server import ApiServer
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.core_v1 import ConfigMap
 
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[ApiServer]:
+    """A server of the test's own."""
+    server = ApiServer.create(tmp_path)
+    server.start()
+    yield server
+    server.close()
+
+
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
 
 
-def test_nothing_acknowledged_is_lost_when_it_is_killed(tmp_path: Path) -> None:
-    server = ApiServer.create(tmp_path)
-    server.start()
+def test_nothing_acknowledged_is_lost_when_it_is_killed(fresh: ApiServer) -> None:
+    server = fresh
     acknowledged: list[tuple[str, str]] = []
 
     def write() -> None:
@@ -50,12 +60,10 @@ def test_nothing_acknowledged_is_lost_when_it_is_killed(tmp_path: Path) -> None:
     assert [kept.get(name) for name, _ in promised] == [version for _, version in promised]
     assert code == 201
     assert int(last["metadata"]["resourceVersion"]) > max(int(version) for version in kept.values())
-    server.close()
 
 
-def test_it_stops_in_order_on_sigterm_and_keeps_its_identity(tmp_path: Path) -> None:
-    server = ApiServer.create(tmp_path)
-    server.start()
+def test_it_stops_in_order_on_sigterm_and_keeps_its_identity(fresh: ApiServer) -> None:
+    server = fresh
     before = server.request("GET", "/api/v1/namespaces/default/services/kubernetes")[1]
 
     assert server.kill(signal.SIGTERM) == 0
@@ -63,15 +71,21 @@ def test_it_stops_in_order_on_sigterm_and_keeps_its_identity(tmp_path: Path) -> 
 
     assert server.request("GET", "/api/v1/namespaces/default/services/kubernetes")[1] == before
     assert before["spec"]["clusterIP"] == "10.96.0.1"
-    server.close()
 
 
-def test_a_second_server_on_the_same_files_says_why_it_will_not_start(tmp_path: Path) -> None:
-    server = ApiServer.create(tmp_path)
-    server.start()
+def test_a_second_server_on_the_same_files_says_why_it_will_not_start(fresh: ApiServer) -> None:
+    server = fresh
 
     second = subprocess.run(
-        [sys.executable, "-m", "localcluster.apiserver", "--directory", str(tmp_path), "--listen-fd", "0"],
+        [
+            sys.executable,
+            "-m",
+            "localcluster.apiserver",
+            "--directory",
+            str(server.paths.directory),
+            "--listen-fd",
+            "0",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -80,7 +94,6 @@ def test_a_second_server_on_the_same_files_says_why_it_will_not_start(tmp_path: 
 
     assert second.returncode == 1
     assert "is another API server running on it?" in second.stderr
-    server.close()
 
 
 def test_without_keys_it_says_what_is_missing(tmp_path: Path) -> None:
@@ -95,9 +108,8 @@ def test_without_keys_it_says_what_is_missing(tmp_path: Path) -> None:
     assert done.stderr.startswith("error: ")
 
 
-def test_lightkube_lists_watches_and_patches(tmp_path: Path) -> None:
-    server = ApiServer.create(tmp_path)
-    server.start()
+def test_lightkube_lists_watches_and_patches(fresh: ApiServer) -> None:
+    server = fresh
     config = lightkube.KubeConfig.from_file(server.paths.kubeconfig)
     with lightkube.Client(config=config, namespace="default") as client:
         client.create(ConfigMap(metadata=ObjectMeta(name="a", labels={"x": "1"}), data={"k": "v"}))
@@ -109,7 +121,6 @@ def test_lightkube_lists_watches_and_patches(tmp_path: Path) -> None:
         client.delete(ConfigMap, "a")
         with pytest.raises(lightkube.ApiError) as missing:
             client.get(ConfigMap, "a")
-    server.close()
 
     assert [item.data for item in listed] == [{"k": "v", "l": "w"}]
     assert (event, seen.metadata.name if seen.metadata else "") == ("ADDED", "a")
