@@ -1,6 +1,7 @@
 """Bodies in Kubernetes' protobuf encoding, which typed Go clients send: decoded to the JSON form.
 
-`kubernetes.binpb.gz` is a FileDescriptorSet with the field numbers of the built-in kinds at Kubernetes 1.32. The
+`kubernetes.binpb.gz` is a FileDescriptorSet with the field numbers of the built-in kinds at Kubernetes 1.33, made by
+`tools/kubernetes_descriptors.py` from a kubectl binary (Apache-2.0; see NOTICE). The
 encoding wraps the message in `runtime.Unknown` behind a magic prefix (apimachinery/pkg/runtime/serializer/protobuf).
 """
 
