@@ -102,7 +102,11 @@ class ExtensionProvider(Lenient, frozen=True):
 
 
 class MeshConfig(Lenient, frozen=True):
-    """Settings of the whole mesh; every field has Istio's default. Source: istio.mesh.v1alpha1.MeshConfig."""
+    """Settings of the whole mesh; every field has Istio's default, but one. Source: istio.mesh.v1alpha1.MeshConfig.
+
+    `protocol_detection_timeout`: Istio waits without limit (`0s`), so that a server that speaks first never does on
+    a port whose protocol is not declared. Here its bytes are carried unread after five seconds.
+    """
 
     root_namespace: str = "istio-system"
     trust_domain: str = "cluster.local"
@@ -114,7 +118,7 @@ class MeshConfig(Lenient, frozen=True):
     outbound_traffic_policy: OutboundTrafficPolicy = OutboundTrafficPolicy()
     mesh_mtls: TlsConfig = msgspec.field(default=TlsConfig(), name="meshMTLS")
     path_normalization: PathNormalization = PathNormalization()
-    protocol_detection_timeout: Duration = "0s"
+    protocol_detection_timeout: Duration = "5s"
     default_config: dict[str, Any] = msgspec.field(default_factory=dict)  # ProxyConfig, read by the injector
     certificates: tuple[Certificate, ...] = ()
     extension_providers: tuple[ExtensionProvider, ...] = ()

@@ -86,8 +86,13 @@ def of_refused_connections(mesh: MeshView) -> list[Any]:
 
 
 REFUSED_CONNECTION: Final = (
-    "response.code_details == 'filter_chain_not_found' || connection.transport_failure_reason != ''"
+    "response.code_details == 'filter_chain_not_found' || (connection.transport_failure_reason != '' "
+    "&& !connection.transport_failure_reason.startsWith('TLS_error|'))"
 )
+"""A reason that starts with `TLS_error|` is the TLS inspector's, which found no TLS: that alone refuses nobody.
+
+A handshake that failed leaves `TLS_error:|` instead.
+"""
 
 
 def _logger(mesh: MeshView) -> Any | None:

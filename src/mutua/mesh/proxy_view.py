@@ -223,7 +223,7 @@ class MeshView(Frozen, frozen=True):
     cipher_suites: tuple[str, ...] = ()
     outbound_allow_any: bool = True  # outboundTrafficPolicy.mode
     path_normalization: str = "BASE"
-    protocol_detection_timeout_ms: int = 0  # 0 = wait for the client's first bytes without limit
+    protocol_detection_timeout_ms: int = 5000  # 0 = wait for the client's first bytes without limit
     upstream_mark: int = 0  # SO_MARK that exempts Envoy's own sockets; 0 = exempt by uid
 
 

@@ -1,4 +1,4 @@
-"""A pod's application: HTTP/1.1 on 8080 and 8081, bytes echoed on 9000, HTTP/2 without TLS (gRPC) on 9090."""
+"""A pod's application: HTTP/1.1 on 8080 and 8081, bytes echoed on 9000, greetings on 9001 and 9002, gRPC on 9090."""
 
 import asyncio
 import json
@@ -50,6 +50,14 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """A protocol in which the server speaks first."""
+    writer.write(b"welcome")
+    await writer.drain()
+    await reader.read()
+    writer.close()
+
+
 async def main() -> None:
     """Serve all of it."""
     for port in (8080, 8081):
@@ -59,6 +67,8 @@ async def main() -> None:
     server.add_insecure_port(f"{EVERYWHERE}:9090")
     server.start()
     listener = await asyncio.start_server(echo, EVERYWHERE, 9000)
+    for port in (9001, 9002):
+        await asyncio.start_server(greet, EVERYWHERE, port)
     await listener.serve_forever()
 
 

@@ -108,13 +108,19 @@ def inbound(
     port_modes: tuple[tuple[int, MtlsMode], ...] = (),
     default_mode: MtlsMode | None = None,
 ) -> InboundView:
-    """What the backend accepts: 8080 HTTP, 8081 whatever comes, 9000 TCP, 9090 gRPC."""
-    kinds = ((8080, Protocol.HTTP), (8081, Protocol.AUTO), (9000, Protocol.TCP), (9090, Protocol.GRPC))
+    """What the backend accepts: 8080 HTTP, 8081 whatever comes, 9000 and 9001 TCP, 9090 gRPC, others unknown."""
+    kinds = {
+        8080: Protocol.HTTP,
+        8081: Protocol.AUTO,
+        9000: Protocol.TCP,
+        9001: Protocol.TCP,
+        9090: Protocol.GRPC,
+    }
     return InboundView(
         trust=trust,
         default_mode=default_mode or mode,
         port_modes=port_modes,
-        ports=tuple(InboundPort(number, protocol, mode, host("named")) for number, protocol in kinds),
+        ports=tuple(InboundPort(number, protocol, mode, host("named")) for number, protocol in kinds.items()),
         policies=policies,
     )
 

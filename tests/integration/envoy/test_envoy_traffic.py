@@ -41,6 +41,13 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as client:
 """
 
 
+LISTENING = """
+import socket, sys
+with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as client:
+    print(client.recv(100))
+"""
+
+
 class Shop:
     """A backend, a frontend with a sidecar, and a stranger without."""
 
@@ -218,6 +225,30 @@ async def test_the_server_s_log_tells_why_a_connection_was_refused(shop: Shop) -
 
     assert "10.9.0.3" in await shop.backend.logged("filter_chain_not_found")
     assert "10.9.0.3" in await shop.backend.logged("PEER_DID_NOT_RETURN_A_CERTIFICATE")
+
+
+async def test_a_served_plaintext_connection_is_not_logged_as_refused(shop: Shop) -> None:
+    await shop.backend_accepts(MtlsMode.PERMISSIVE)
+
+    answer = await shop.stranger.curl(f"http://{views.BACKEND_ADDRESS}:8080/served")
+    raw = await shop.stranger.python(BYTES, views.BACKEND_ADDRESS, "9000")
+    await shop.stranger.curl(f"https://{views.BACKEND_ADDRESS}:8080/", "-k")  # whose refusal is logged behind them
+
+    assert (answer.status, "echo" in raw.text) == (200, True)
+    served = (await shop.backend.logged("/served")).split(" 10.9.0.2:8080 10.9.0.3:")[1].split(" ")[0]
+    await shop.backend.logged("filter_chain_not_found")
+    assert len([line for line in shop.backend.log.splitlines() if f"10.9.0.3:{served} " in line]) == 1
+
+
+@pytest.mark.parametrize("mode", [MtlsMode.PERMISSIVE, MtlsMode.DISABLE])
+async def test_a_server_that_speaks_first_is_heard_by_a_client_without_sidecar(shop: Shop, mode: MtlsMode) -> None:
+    hasty = MeshView(access_log_file="/dev/stdout", upstream_mark=1337, protocol_detection_timeout_ms=100)
+    await shop.mesh.update(shop.backend, views.server(mode, mesh=hasty))
+
+    declared = await shop.stranger.python(LISTENING, views.BACKEND_ADDRESS, "9001")
+    detected = await shop.stranger.python(LISTENING, views.BACKEND_ADDRESS, "9002")
+
+    assert (declared.text, detected.text) == ("b'welcome'\n", "b'welcome'\n")
 
 
 async def test_a_refused_resource_leaves_the_others_in_place_and_says_why(shop: Shop) -> None:
