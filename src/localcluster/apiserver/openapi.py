@@ -18,7 +18,7 @@ from localcluster.apiserver.schemas.model import Field, Struct, Type, documentat
 Document = dict[str, Any]
 
 # Part of every hash: clients keep documents by it, so it has to change when what is written here does.
-_EDITION = "1"
+_EDITION = "2"
 _INFO = {"title": "Kubernetes", "version": "v1.32.0"}
 _PREFIXES = {
     "meta": "io.k8s.apimachinery.pkg.apis.meta",
@@ -29,8 +29,9 @@ _PATCH_TYPES = (
     "application/apply-patch+yaml",
     "application/json-patch+json",
     "application/merge-patch+json",
-    "application/strategic-merge-patch+json",
 )
+# kubectl applies by this one wherever it is said to be understood.
+_BUILTIN_PATCH_TYPES = (*_PATCH_TYPES, "application/strategic-merge-patch+json")
 _OPTIONS = {
     "dryRun": "When present, indicates that modifications should not be persisted: `All`.",
     "fieldManager": "The name of the actor that makes these changes.",
@@ -253,8 +254,9 @@ class _Builder:
             parameters = []
             if action in ("post", "put", "patch"):
                 parameters = [self._parameter(name, "query", text) for name, text in _OPTIONS.items()]
-                types = _PATCH_TYPES if action == "patch" else ("application/json", "application/yaml")
+                types: tuple[str, ...] = ("application/json", "application/yaml")
                 if action == "patch":
+                    types = _PATCH_TYPES if kind.is_custom else _BUILTIN_PATCH_TYPES
                     parameters.append(self._parameter("force", "query", _FORCE, type_="boolean"))
                 if self._is_v3:
                     found["requestBody"] = {"required": True, **self._body(reference, types)}

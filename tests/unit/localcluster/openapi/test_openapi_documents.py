@@ -117,3 +117,17 @@ def test_the_older_document_has_every_kind() -> None:
     }
     assert told == {(kind.group, kind.kind) for kind in kinds.BUILTIN} | {("example.com", "Widget")}
     assert {name.removeprefix("#/definitions/") for name in references(document)} <= document["definitions"].keys()
+
+
+def test_kubectl_is_told_which_patches_a_kind_understands() -> None:
+    def patches(document: Object | None, path: str) -> set[str]:
+        assert document is not None
+        return set(document["paths"][path]["patch"]["requestBody"]["content"])
+
+    strategic = "application/strategic-merge-patch+json"
+    custom = patches(openapi.v3_document("apis/example.com/v1", widgets()), "/apis/example.com/v1/widgets/{name}")
+    builtin = patches(openapi.v3_document("api/v1", Kinds()), "/api/v1/namespaces/{name}")
+
+    assert "application/merge-patch+json" in custom
+    assert strategic not in custom
+    assert strategic in builtin
