@@ -19,6 +19,12 @@ class ContainerPort(Lenient, frozen=True):
     protocol: str = "TCP"
 
 
+class SecurityContext(Lenient, frozen=True):
+    """As which user a pod or container runs; None = as the image says."""
+
+    run_as_user: int | None = None
+
+
 class Container(Lenient, frozen=True):
     """One container. `restart_policy` "Always" on an init container makes it a native sidecar."""
 
@@ -26,6 +32,7 @@ class Container(Lenient, frozen=True):
     image: str = ""
     ports: tuple[ContainerPort, ...] = ()
     restart_policy: str = ""
+    security_context: SecurityContext | None = None
 
 
 class PodSpec(Lenient, frozen=True):
@@ -36,6 +43,7 @@ class PodSpec(Lenient, frozen=True):
     service_account_name: str = ""
     node_name: str = ""
     host_network: bool = False
+    security_context: SecurityContext | None = None
 
 
 class PodCondition(Lenient, frozen=True):

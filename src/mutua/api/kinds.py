@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from mutua.api import core, discovery, networking, security
+from mutua.api import admission, apps, core, discovery, networking, security, traffic
 from mutua.api.meta import IstioObject, KubernetesObject, ObjectMeta
 
 AnyObject = KubernetesObject | IstioObject
@@ -135,6 +135,42 @@ DESTINATION_RULE: Final = Kind(
     description="How clients dial a host: TLS, load balancing, limits.",
 )
 
+# Read by the analysis alone: not served, so neither installed nor followed by the control plane.
+_NETWORKING: Final = ("networking.istio.io", ("v1", "v1beta1", "v1alpha3"))
+_APPS: Final = ("apps", ("v1",))
+_ADMISSION: Final = ("admissionregistration.k8s.io", ("v1",))
+
+VIRTUAL_SERVICE: Final = Kind(
+    "VirtualService", *_NETWORKING, "virtualservices", "virtualservice", traffic.VirtualService, ("vs",)
+)
+GATEWAY: Final = Kind("Gateway", *_NETWORKING, "gateways", "gateway", traffic.Gateway, ("gw",))
+SERVICE_ENTRY: Final = Kind(
+    "ServiceEntry", *_NETWORKING, "serviceentries", "serviceentry", traffic.ServiceEntry, ("se",)
+)
+SIDECAR: Final = Kind("Sidecar", *_NETWORKING, "sidecars", "sidecar", traffic.Sidecar)
+ENVOY_FILTER: Final = Kind(
+    "EnvoyFilter", _NETWORKING[0], ("v1alpha3",), "envoyfilters", "envoyfilter", traffic.EnvoyFilter
+)
+DEPLOYMENT: Final = Kind("Deployment", *_APPS, "deployments", "deployment", apps.Deployment, ("deploy",))
+STATEFUL_SET: Final = Kind("StatefulSet", *_APPS, "statefulsets", "statefulset", apps.StatefulSet, ("sts",))
+DAEMON_SET: Final = Kind("DaemonSet", *_APPS, "daemonsets", "daemonset", apps.DaemonSet, ("ds",))
+MUTATING_WEBHOOK_CONFIGURATION: Final = Kind(
+    "MutatingWebhookConfiguration",
+    *_ADMISSION,
+    "mutatingwebhookconfigurations",
+    "mutatingwebhookconfiguration",
+    admission.MutatingWebhookConfiguration,
+    namespaced=False,
+)
+VALIDATING_WEBHOOK_CONFIGURATION: Final = Kind(
+    "ValidatingWebhookConfiguration",
+    *_ADMISSION,
+    "validatingwebhookconfigurations",
+    "validatingwebhookconfiguration",
+    admission.ValidatingWebhookConfiguration,
+    namespaced=False,
+)
+
 KINDS: Final[tuple[Kind, ...]] = (
     POD,
     SERVICE,
@@ -148,6 +184,16 @@ KINDS: Final[tuple[Kind, ...]] = (
     AUTHORIZATION_POLICY,
     REQUEST_AUTHENTICATION,
     DESTINATION_RULE,
+    VIRTUAL_SERVICE,
+    GATEWAY,
+    SERVICE_ENTRY,
+    SIDECAR,
+    ENVOY_FILTER,
+    DEPLOYMENT,
+    STATEFUL_SET,
+    DAEMON_SET,
+    MUTATING_WEBHOOK_CONFIGURATION,
+    VALIDATING_WEBHOOK_CONFIGURATION,
 )
 
 _BY_NAME: Final = {kind.name: kind for kind in KINDS}

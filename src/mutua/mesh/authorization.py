@@ -4,7 +4,6 @@ from collections.abc import Iterable
 from typing import Final
 
 from mutua.api import security
-from mutua.api.findings import Finding, Severity
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
     Condition,
@@ -16,7 +15,6 @@ from mutua.mesh.proxy_view import (
 )
 from mutua.mesh.selectors import NO_LABELS, Labels, labels_of
 
-KIND: Final = "AuthorizationPolicy"
 DRY_RUN_ANNOTATION: Final = "istio.io/dry-run"
 
 # Go's strconv.ParseBool, which reads the annotation in Istio. Any other text means that the policy is enforced.
@@ -51,27 +49,6 @@ def applying(
 def has_target(item: security.AuthorizationPolicy) -> bool:
     """Whether the policy is attached to a gateway or Service by targetRef."""
     return item.spec.target_ref is not None or bool(item.spec.target_refs)
-
-
-def ineffective(objects: Iterable[security.AuthorizationPolicy]) -> list[Finding]:
-    """Findings about policies that no sidecar enforces."""
-    return [
-        Finding(
-            KIND,
-            item.metadata.namespace,
-            item.metadata.name,
-            "spec.targetRef" if item.spec.target_ref else "spec.targetRefs",
-            "is not enforced: sidecars follow policies by selector, and there is no gateway or waypoint here",
-            Severity.WARNING,
-            "use spec.selector.matchLabels with the labels of the workload",
-        )
-        for item in objects
-        if has_target(item)
-    ]
-
-
-def _selector(item: security.AuthorizationPolicy) -> Labels:
-    return labels_of(item.spec.selector.match_labels) if item.spec.selector else NO_LABELS
 
 
 def _effective(item: security.AuthorizationPolicy) -> EffectivePolicy:

@@ -40,7 +40,7 @@ def snapshot(
 ) -> MeshSnapshot:
     """What the objects mean together. `previous` only saves work: the answer is the same without it.
 
-    Raises nothing for whatever users wrote; what has no effect is among `findings`.
+    Raises nothing for whatever users wrote.
     """
     settings = Settings(mesh_config, cluster_domain, upstream_mark)
     if previous is not None and previous.settings != settings:

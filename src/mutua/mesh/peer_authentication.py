@@ -1,9 +1,8 @@
 """What a workload's ports accept: mesh, namespace, workload and port level merged. Source: Istio PeerAuthentication."""
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
-from mutua.api.findings import Finding, Severity
 from mutua.api.meta import age_order
 from mutua.api.security import MutualTls, MutualTlsMode, PeerAuthentication
 from mutua.mesh.proxy_view import Frozen, MtlsMode, ObjectRef
@@ -101,23 +100,26 @@ def namespace_mode(policies: PeerPolicies) -> MtlsMode | None:
     return effective(PeerPolicies(policies.mesh, policies.namespace), NO_LABELS).default
 
 
-def ineffective(objects: Iterable[PeerAuthentication], root_namespace: str) -> list[Finding]:
-    """Findings about policies that decide nothing: a selector in the root namespace, an older one at the same level."""
-    findings: list[Finding] = []
-    levels: dict[tuple[str, Labels], str] = {}
+class Ineffective(NamedTuple):
+    """A policy that decides nothing: an older one covers the same, or (None) it selects in the root namespace."""
+
+    policy: PeerAuthentication
+    older: PeerAuthentication | None
+
+
+def ineffective(objects: Iterable[PeerAuthentication], root_namespace: str) -> list[Ineffective]:
+    """The policies that decide nothing, from the oldest."""
+    found: list[Ineffective] = []
+    levels: dict[tuple[str, Labels], PeerAuthentication] = {}
     for item in sorted(objects, key=lambda item: age_order(item.metadata)):
-        namespace, name, policy = item.metadata.namespace, item.metadata.name, _policy(item)
-        if policy.selector and namespace == root_namespace:
-            message = f"is ignored: a selector has no effect in the root namespace {root_namespace}"
-            hint = "move it to the workload's namespace"
-            findings.append(Finding(KIND, namespace, name, "spec.selector", message, Severity.WARNING, hint))
+        policy = _policy(item)
+        if policy.selector and item.metadata.namespace == root_namespace:
+            found.append(Ineffective(item, None))
             continue
-        older = levels.setdefault((namespace, policy.selector), name)
-        if older != name:
-            message = f"is ignored: {namespace}/{older} is older and covers the same workloads; the oldest wins"
-            hint = f"edit or delete {older}"
-            findings.append(Finding(KIND, namespace, name, "", message, Severity.WARNING, hint))
-    return findings
+        older = levels.setdefault((item.metadata.namespace, policy.selector), item)
+        if older is not item:
+            found.append(Ineffective(item, older))
+    return found
 
 
 def _policy(item: PeerAuthentication) -> Policy:

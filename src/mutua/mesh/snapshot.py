@@ -6,10 +6,8 @@ from typing import Final
 import msgspec
 
 from mutua.api import kinds
-from mutua.api.findings import Finding
 from mutua.api.kinds import Key
 from mutua.api.meshconfig import MeshConfig
-from mutua.mesh import findings
 from mutua.mesh.destination_rule import DestinationRules
 from mutua.mesh.endpoints import Reachable
 from mutua.mesh.inbound import NamespaceInbound
@@ -58,8 +56,6 @@ class MeshSnapshot:
         "_earlier_endpoints",
         "_earlier_views",
         "_endpoints",
-        "_findings",
-        "_judged",
         "_views",
         "objects",
         "parts",
@@ -68,8 +64,6 @@ class MeshSnapshot:
     def __init__(self, objects: ObjectSet, parts: Parts, previous: "MeshSnapshot | None" = None) -> None:
         self.objects = objects
         self.parts = parts
-        self._findings: tuple[Finding, ...] | None = None
-        self._judged: findings.Judged = previous._judged if previous else {}
         # Memories are keyed by identity of what they were made from, which the value keeps alive. Of the previous
         # snapshot's, only what somebody asked for is passed on, so that nothing piles up.
         self._endpoints: dict[int, _Endpoints] = {}
@@ -111,14 +105,6 @@ class MeshSnapshot:
         """Every namespace that exists, or that holds an object."""
         named = {name for _, name in self.objects.of_kind(kinds.NAMESPACE)}
         return frozenset(named.union(self.parts.inbound) - {ANY_OTHER_NAMESPACE})
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What is wrong or without effect among the objects, sorted."""
-        if self._findings is None:
-            root_namespace = self.mesh.root_namespace
-            self._findings, self._judged = findings.of_objects(self.objects, root_namespace, self._judged)
-        return self._findings
 
     def workload(self, namespace: str, name: str) -> Workload | None:
         """A running pod by name."""

@@ -10,15 +10,18 @@ from typing import Any
 
 import grpc.aio
 
+from mutua.analysis import run
+from mutua.analysis.inputs import World
 from mutua.api import decode, kinds, validation
 from mutua.api.findings import Finding
 from mutua.ca.caller import TokenReviewStatus, token_review_status
 from mutua.errors import MutuaError, NotFoundError, RefusedError
-from mutua.mesh import build, findings
+from mutua.mesh import build
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import ProxyView
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.view import Proxy, for_proxy
+from mutua.mesh.workloads import Workload
 from mutua.programs.control_plane import announcements, signing
 from mutua.programs.control_plane.configuration import ConfigurationFollower
 from mutua.programs.control_plane.serving import ServingCertificate
@@ -33,6 +36,7 @@ from mutua.programs.control_plane.settings import (
 )
 from mutua.servers import admin, http, webhooks
 from mutua.servers.ca import CertificateService
+from mutua.servers.plaintext import PlaintextCollector
 from mutua.servers.xds import SERVER_OPTIONS, XdsServer
 from mutua.sources import kubernetes
 from mutua.sources.merge import Merge
@@ -40,6 +44,8 @@ from mutua.spiffe import SpiffeId, TrustDomain
 from mutua.system import clock, logs
 from mutua.system.kube import KubeClient
 from mutua.system.logs import Log
+from mutua.verdict import plaintext
+from mutua.verdict.plaintext import PlaintextEdge
 from mutua.xds.node import Node
 
 DRAIN_SECONDS = 1.0
@@ -60,6 +66,7 @@ class ControlPlane:
         self._rebuild = asyncio.Event()
         self._configuration = ConfigurationFollower(kube, settings, self._version, self._rebuild.set)
         self._xds = XdsServer(self._view)
+        self._plaintext = PlaintextCollector(self._plaintext_edge)
 
     async def run(self) -> None:
         """Starts every part and keeps them until cancelled. Raises MutuaError if one cannot start."""
@@ -108,6 +115,7 @@ class ControlPlane:
                 group.create_task(self._rebuild_when_configured())
                 group.create_task(serving.keep_fresh())
                 group.create_task(announcer.run())
+                group.create_task(self._plaintext.keep_telling())
                 group.create_task(announcements.announce_webhooks(self._kube, *self._webhook_names(), root))
                 _LOG.info("control plane started", version=self._version, trust_domain=trust_domain)
 
@@ -115,6 +123,7 @@ class ControlPlane:
         server = grpc.aio.server(options=SERVER_OPTIONS)
         certificates.add_to(server)
         self._xds.add_to(server)
+        self._plaintext.add_to(server)
         server.add_secure_port(f"{ANY_ADDRESS}:{XDS_PORT}", serving.grpc.client_certificate_required())
         server.add_secure_port(f"{ANY_ADDRESS}:{ENROLMENT_PORT}", serving.grpc.server_only())
         return server
@@ -140,7 +149,22 @@ class ControlPlane:
             await self._publish()
 
     def _view(self, node: Node, identity: SpiffeId) -> ProxyView:
-        """What a proxy is told. Its certificate says who it is; its node id says only which of those pods.
+        """What a proxy is told. Raises as `_of_proxy`."""
+        snapshot, workload = self._of_proxy(node, identity)
+        return for_proxy(snapshot, Proxy(workload.namespace, workload.name))
+
+    def _plaintext_edge(
+        self, node: Node, identity: SpiffeId, client_address: str, port: int, refused: bool
+    ) -> PlaintextEdge | None:
+        """What a proxy's report of a connection without mutual TLS means; None for a pod that is gone."""
+        try:
+            snapshot, workload = self._of_proxy(node, identity)
+        except NotFoundError:
+            return None
+        return plaintext.explain(snapshot, client_address, workload, port, refused=refused)
+
+    def _of_proxy(self, node: Node, identity: SpiffeId) -> tuple[MeshSnapshot, Workload]:
+        """The pod of a proxy. Its certificate says who it is; its node id says only which of those pods.
 
         Raises NotFoundError while the pod is not known here, RefusedError if it runs as another account.
         """
@@ -151,18 +175,24 @@ class ControlPlane:
             raise RefusedError(
                 f"pod {identity.namespace}/{node.pod} runs as {workload.service_account}, the certificate is {identity}"
             )
-        return for_proxy(self._snapshot, Proxy(workload.namespace, workload.name))
+        return self._snapshot, workload
 
     def _judge(self, document: Mapping[str, Any]) -> tuple[Finding, ...]:
         """Everything that is wrong or doubtful about one object as its user wrote it, alone and among the others."""
         decoded = decode.any_from_mapping(document)
         if decoded.value is None:
             return decoded.findings
-        alone = (*decoded.findings, *validation.validate(decoded.value))
-        if self._objects is None or any(finding.is_error for finding in alone):
-            return alone
-        root_namespace = self._configuration.current.mesh.root_namespace
-        return (*alone, *findings.if_applied(self._objects, root_namespace, decoded.value))
+        if self._snapshot is None:
+            return (*decoded.findings, *validation.validate(decoded.value))
+        configuration = self._configuration.current
+        world = World(
+            self._snapshot.objects,
+            configuration.mesh,
+            configuration.injector,
+            self._settings.namespace,
+            is_complete=True,
+        )
+        return (*decoded.findings, *run.if_applied(world, self._snapshot, decoded.value))
 
     async def _review_token(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
         return token_review_status(await self._kube.token_review(token, audiences))

@@ -93,8 +93,10 @@ def test_the_oldest_of_a_level_wins_then_the_first_by_name() -> None:
     }
     assert modes == {"a": MtlsMode.STRICT, "b": MtlsMode.DISABLE}
     found = peer_authentication.ineffective(objects, ROOT)
-    assert [(finding.namespace, finding.name) for finding in found] == [("b", "z"), ("a", "default")]
-    assert "a/strict-mtls is older" in found[1].message
+    assert [(item.policy.metadata.name, item.older.metadata.name if item.older else "") for item in found] == [
+        ("z", "y"),
+        ("default", "strict-mtls"),
+    ]
 
 
 def test_a_selector_in_the_root_namespace_decides_nothing() -> None:
@@ -102,4 +104,4 @@ def test_a_selector_in_the_root_namespace_decides_nothing() -> None:
     for namespace in (ROOT, "a"):
         policies = peer_authentication.policies_for(namespace, ROOT, objects)
         assert peer_authentication.effective(policies, labels_of({"app": "x"})).default is MtlsMode.PERMISSIVE
-    assert [finding.field for finding in peer_authentication.ineffective(objects, ROOT)] == ["spec.selector"]
+    assert peer_authentication.ineffective(objects, ROOT) == [(objects[0], None)]

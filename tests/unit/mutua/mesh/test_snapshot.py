@@ -17,7 +17,7 @@ from mesh_objects import (
 
 from mutua.api.kinds import AnyObject
 from mutua.api.meshconfig import MeshConfig
-from mutua.mesh import build, findings, view
+from mutua.mesh import build, view
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
@@ -253,7 +253,6 @@ def test_policies_of_root_and_own_namespace_apply() -> None:
     assert policies[1].action is AuthorizationAction.DENY
     assert policies[1].rules[0].sources[0].namespaces == ("apps",)
     assert [policy.name for policy in of(current, "apps", "frontend-1").inbound.policies] == ["root", "z-all"]
-    assert [(item.name, item.field) for item in current.findings] == [("gateway", "spec.targetRef")]
 
 
 def test_look_ups() -> None:
@@ -275,19 +274,6 @@ def test_an_unknown_pod_is_taken_at_its_word_within_its_namespace() -> None:
     stranger = view.for_proxy(current, Proxy("nowhere", "x", "10.0.0.3"))
     assert stranger.inbound.default_mode is MtlsMode.PERMISSIVE
     assert stranger.inbound.ports == ()
-
-
-def test_the_author_of_a_second_policy_hears_that_the_first_wins() -> None:
-    strict = peer_authentication("apps", "strict-mtls", {"mtls": {"mode": "STRICT"}})
-    current = snapshot(*two_applications(), strict)
-    second = peer_authentication("apps", "default", {"mtls": {"mode": "PERMISSIVE"}}, created="")
-    heard = findings.if_applied(current.objects, "istio-system", second)
-    assert [finding.message for finding in heard] == [
-        "is ignored: apps/strict-mtls is older and covers the same workloads; the oldest wins"
-    ]
-    edited = peer_authentication("apps", "strict-mtls", {"mtls": {"mode": "DISABLE"}})
-    assert findings.if_applied(current.objects, "istio-system", edited) == ()
-    assert findings.if_applied(current.objects, "istio-system", two_applications()[0]) == ()
 
 
 def test_a_trust_domain_that_cannot_be_one_is_not_believed() -> None:
