@@ -3,12 +3,15 @@
 from typing import Any, Final
 
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.config.core.v3 import base_pb2, substitution_format_string_pb2
+from envoy.config.core.v3 import base_pb2, grpc_service_pb2, substitution_format_string_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
+from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
+from envoy.type.tracing.v3 import custom_tag_pb2
 from google.protobuf import struct_pb2
 
+from mutua.envoy.bootstrap import XDS_CLUSTER
 from mutua.envoy.pack import packed
 from mutua.mesh.proxy_view import MeshView
 
@@ -77,22 +80,50 @@ def of_refused_connections(mesh: MeshView) -> list[Any]:
     Nothing else sees these, because no request and no proxied byte ever came of them.
     """
     logger = _logger(mesh)
-    if not logger:
-        return []
-    refused = cel_pb2.ExpressionFilter(expression=REFUSED_CONNECTION)
-    logger.filter.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
-    logger.filter.extension_filter.typed_config.CopyFrom(packed(refused))
-    return [logger]
+    return [_only(logger, REFUSED_CONNECTION)] if logger else []
 
 
+NO_FILTER_CHAIN: Final = "filter_chain_not_found"
+INSPECTED: Final = "TLS_error|"
 REFUSED_CONNECTION: Final = (
-    "response.code_details == 'filter_chain_not_found' || (connection.transport_failure_reason != '' "
-    "&& !connection.transport_failure_reason.startsWith('TLS_error|'))"
+    f"response.code_details == '{NO_FILTER_CHAIN}' || (connection.transport_failure_reason != '' "
+    f"&& !connection.transport_failure_reason.startsWith('{INSPECTED}'))"
 )
 """A reason that starts with `TLS_error|` is the TLS inspector's, which found no TLS: that alone refuses nobody.
 
 A handshake that failed leaves `TLS_error:|` instead.
 """
+
+
+DETAILS_TAG: Final = "response_code_details"
+WITHOUT_MUTUAL_TLS: Final = "!connection.mtls"
+
+
+def of_plaintext_connections() -> list[Any]:
+    """What the control plane is told: each inbound connection without mutual TLS, once, when it ends.
+
+    A listener's own log: one entry per connection, whatever became of it, and nothing for all the others.
+    """
+    details = custom_tag_pb2.CustomTag(tag=DETAILS_TAG, value="%RESPONSE_CODE_DETAILS%")
+    config = als_pb2.TcpGrpcAccessLogConfig(
+        common_config=als_pb2.CommonGrpcAccessLogConfig(
+            log_name="plaintext",
+            transport_api_version="V3",
+            grpc_service=grpc_service_pb2.GrpcService(
+                envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=XDS_CLUSTER)
+            ),
+            custom_tags=[details],
+        )
+    )
+    logger = accesslog_pb2.AccessLog(name="envoy.access_loggers.tcp_grpc", typed_config=packed(config))
+    return [_only(logger, WITHOUT_MUTUAL_TLS)]
+
+
+def _only(logger: Any, expression: str) -> Any:
+    """The same logger for what a CEL expression is true of."""
+    logger.filter.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
+    logger.filter.extension_filter.typed_config.CopyFrom(packed(cel_pb2.ExpressionFilter(expression=expression)))
+    return logger
 
 
 def _logger(mesh: MeshView) -> Any | None:

@@ -90,7 +90,7 @@ def _listener(mesh: MeshView, view: InboundView) -> Resource:
         # Who says nothing in time is served as plaintext, which a STRICT port has no chain for.
         continue_on_listener_filters_timeout=True,
         filter_chains=_chains(mesh, view),
-        access_log=access_log.of_refused_connections(mesh),
+        access_log=[*access_log.of_refused_connections(mesh), *access_log.of_plaintext_connections()],
     )
     return resource(names.VIRTUAL_INBOUND, LISTENER, listener)
 

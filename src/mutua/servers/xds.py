@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final, Never, TypeAlias
 
 import grpc
@@ -15,7 +15,8 @@ from google.protobuf.message import DecodeError
 from mutua.envoy import translate
 from mutua.errors import InvalidInputError, MutuaError, NotFoundError, RefusedError
 from mutua.mesh.proxy_view import ProxyView
-from mutua.spiffe import SCHEME, SpiffeId
+from mutua.servers import peers
+from mutua.spiffe import SpiffeId
 from mutua.system.logs import Log
 from mutua.xds import status, stream, wire
 from mutua.xds.node import Node
@@ -201,9 +202,9 @@ class XdsServer:
     async def _serve(self, requests: AsyncIterator[bytes], context: _Context, *, delta: bool) -> None:
         identity = None
         try:
-            identity = _identity(context.auth_context())
+            identity = peers.identity(context.auth_context())
             first = _parsed(await anext(aiter(requests)), delta=delta)
-            node = _node(first, identity)
+            node = peers.node(first.node.id, identity)
             view = await self._admitted(node, identity)
             connection = _Connection(node, identity, view, delta=delta, patience_seconds=self._patience_seconds)
         except StopAsyncIteration:
@@ -295,32 +296,12 @@ class XdsServer:
             self._on_change(connection.status())
 
 
-def _identity(properties: Mapping[str, Iterable[bytes]]) -> SpiffeId:
-    """Who the peer's certificate says it is. Raises RefusedError without one that names exactly one identity."""
-    names = [name.decode("utf-8", "replace") for name in properties.get("x509_subject_alternative_name", ())]
-    uris = [name for name in names if name.startswith(SCHEME)]
-    if len(uris) != 1:
-        raise RefusedError(f"a client certificate with exactly one SPIFFE id is needed, this one has {len(uris)}")
-    try:
-        return SpiffeId.parse(uris[0])
-    except InvalidInputError as error:
-        raise RefusedError(error.message) from error
-
-
 def _parsed(message: bytes, *, delta: bool) -> Any:
     kind = discovery_pb2.DeltaDiscoveryRequest if delta else discovery_pb2.DiscoveryRequest
     try:
         return kind.FromString(message)
     except DecodeError as error:
         raise InvalidInputError("the message is not a discovery request") from error
-
-
-def _node(request: Any, identity: SpiffeId) -> Node:
-    """The node that the first request names, which must be of the namespace that the certificate names."""
-    node = Node.parse(request.node.id)
-    if node.namespace != identity.namespace:
-        raise RefusedError(f"node {node} claims another namespace than its certificate, {identity}")
-    return node
 
 
 async def _end(context: _Context, code: grpc.StatusCode, error: MutuaError, identity: SpiffeId | None) -> Never:

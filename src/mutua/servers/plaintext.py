@@ -1,0 +1,130 @@
+"""What sidecars report of connections without mutual TLS: collected over Envoy's access log service, told in the log.
+
+Only such connections are reported, one entry each when they end, so that mutual TLS costs nothing here.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final, TypeAlias
+
+import grpc
+import grpc.aio
+import msgspec
+from envoy.service.accesslog.v3 import als_pb2
+from google.protobuf.message import DecodeError
+
+from mutua.envoy import access_log
+from mutua.errors import InvalidInputError, RefusedError
+from mutua.servers import peers
+from mutua.spiffe import SpiffeId
+from mutua.system.logs import Log
+from mutua.verdict.plaintext import PlaintextEdge
+from mutua.xds.node import Node
+
+SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
+EDGES_AT_MOST: Final = 10_000
+TELL_SECONDS: Final = 60.0
+"""How often an edge that goes on is told again."""
+
+_log: Final = Log("plaintext")
+
+Explain: TypeAlias = Callable[[Node, SpiffeId, str, int, bool], PlaintextEdge | None]
+"""(server's node, its identity, client's address, port, refused) → what it means; None if the server is not known.
+
+Raises RefusedError if the node is not who it says it is."""
+
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_Key: TypeAlias = tuple[str, str, int, bool]
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """An edge and how often it was used since the control plane started."""
+
+    edge: PlaintextEdge
+    connections: int
+    told: int = 0  # connections of the last line
+
+
+class PlaintextCollector:
+    """The service. `explain` says what a reported connection means; `edges` is what was seen so far."""
+
+    def __init__(self, explain: Explain, *, tell_seconds: float = TELL_SECONDS) -> None:
+        self._explain = explain
+        self._tell_seconds = tell_seconds
+        self._seen: dict[_Key, Seen] = {}
+
+    @property
+    def edges(self) -> tuple[Seen, ...]:
+        """Every edge, by client, server and port."""
+        return tuple(self._seen[key] for key in sorted(self._seen))
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the service; before the server starts."""
+        handler = grpc.stream_unary_rpc_method_handler(self._stream)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {"StreamAccessLogs": handler}),))
+
+    async def keep_telling(self) -> None:
+        """A line per edge that was used again, every so often, for ever."""
+        while True:
+            await asyncio.sleep(self._tell_seconds)
+            for key, seen in self._seen.items():
+                if seen.connections > seen.told:
+                    self._tell(key, seen)
+
+    async def _stream(self, requests: AsyncIterator[bytes], context: _Context) -> bytes:
+        node: Node | None = None
+        try:
+            identity = peers.identity(context.auth_context())
+            async for content in requests:
+                message = als_pb2.StreamAccessLogsMessage.FromString(content)
+                if node is None:
+                    node = peers.node(message.identifier.node.id, identity)
+                self._take(node, identity, message)
+        except (RefusedError, InvalidInputError, DecodeError) as error:
+            _log.warn("report refused", peer=context.peer(), reason=str(error))
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
+        return b""
+
+    def _take(self, node: Node, identity: SpiffeId, message: Any) -> None:
+        counted: dict[tuple[str, int, bool], int] = {}
+        for entry in itertools.chain(message.tcp_logs.log_entry, message.http_logs.log_entry):
+            common = entry.common_properties
+            client = common.downstream_direct_remote_address.socket_address.address
+            details = common.custom_tags.get(access_log.DETAILS_TAG, "")
+            failure = common.downstream_transport_failure_reason
+            refused = details == access_log.NO_FILTER_CHAIN or bool(
+                failure and not failure.startswith(access_log.INSPECTED)
+            )
+            way = (client, common.downstream_local_address.socket_address.port_value, refused)
+            counted[way] = counted.get(way, 0) + 1
+        for (client, port, refused), count in counted.items():
+            edge = self._explain(node, identity, client, port, refused)
+            if edge is not None:
+                self._count(edge, count)
+
+    def _count(self, edge: PlaintextEdge, connections: int) -> None:
+        key = (edge.client, edge.server, edge.port, edge.refused)
+        earlier = self._seen.pop(key, None)
+        if earlier is None and len(self._seen) >= EDGES_AT_MOST:
+            # The one that was quiet for longest goes: each use moves an edge to the end.
+            del self._seen[next(iter(self._seen))]
+        total = connections + (earlier.connections if earlier else 0)
+        self._seen[key] = Seen(edge, total, earlier.told if earlier else 0)
+        if earlier is None:
+            self._tell(key, self._seen[key])
+
+    def _tell(self, key: _Key, seen: Seen) -> None:
+        edge = seen.edge
+        _log.warn(
+            "non-mTLS traffic",
+            client=edge.client,
+            server=edge.server,
+            port=edge.port,
+            outcome="refused" if edge.refused else "accepted",
+            connections=seen.connections,
+            mode=edge.mode.value,
+            policy=f"{edge.policy.namespace}/{edge.policy.name}" if edge.policy else "default",
+            reason=edge.reason,
+        )
+        self._seen[key] = msgspec.structs.replace(seen, told=seen.connections)
