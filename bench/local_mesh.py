@@ -9,13 +9,14 @@ import os
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 from localcluster import lifecycle
 from localcluster.lifecycle import Cluster
 from mutua.programs import local_mesh
 from mutua.programs.demo import setting
 from mutua.programs.demo.narrator import Narrator
-from mutua.programs.demo.stage import NAMESPACE, Stage, manifest
+from mutua.programs.demo.stage import NAMESPACE, Stage, manifest, resource_of
 from mutua.reports.table import render
 from mutua.sources import kubernetes  # noqa: F401 - imported before the clock starts, as an installed command has it
 from mutua.system.kube import KubeClient
@@ -61,43 +62,59 @@ async def measure(cluster: Cluster, narrator: Quiet, changes: int) -> None:
         await setting.prepare(stage)
         rows = [(f"start: {text}", f"{seconds:.2f} s") for text, seconds in narrator.steps]
         rows.append(("start: in all", f"{sum(seconds for _, seconds in narrator.steps):.2f} s"))
-        delays = sorted([await effect(stage, number) for number in range(changes)])
-        rows += [
-            ("policy to effect on four pods: median", f"{statistics.median(delays) * 1000:.0f} ms"),
-            ("policy to effect on four pods: p99", f"{delays[int(len(delays) * 0.99)] * 1000:.0f} ms"),
-        ]
+        for kind, measured in (("PeerAuthentication", mode_effect), ("AuthorizationPolicy", authorization_effect)):
+            delays = sorted([await measured(stage, number) for number in range(changes)])
+            rows += [
+                (f"{kind} to effect on four pods: median", f"{statistics.median(delays) * 1000:.0f} ms"),
+                (f"{kind} to effect on four pods: p99", f"{delays[int(len(delays) * 0.99)] * 1000:.0f} ms"),
+            ]
     rows += idle(cluster)
     print(render(("WHAT", "MEASURED"), rows), end="")
 
 
-async def effect(stage: Stage, number: int) -> float:
-    """Seconds from the apply of a mode until a plaintext connection to each of the four pods behaves accordingly.
+async def mode_effect(stage: Stage, number: int) -> float:
+    """Seconds from the apply of a mode, by turns STRICT and PERMISSIVE, until plaintext connections behave so."""
+    document = manifest("strict")[0]
+    strict = number % 2 == 0
+    document["spec"]["mtls"]["mode"] = "STRICT" if strict else "PERMISSIVE"
+    return await effect(stage, document, "refused" if strict else "open")
+
+
+async def authorization_effect(stage: Stage, number: int) -> float:
+    """Seconds from the apply of a policy, by turns one that denies and one that allows all, until requests see it."""
+    deny = number % 2 == 0
+    document = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "everybody", "namespace": NAMESPACE},
+        "spec": {"action": "DENY" if deny else "ALLOW", "rules": [{}]},
+    }
+    return await effect(stage, document, "denied" if deny else "open")
+
+
+async def effect(stage: Stage, document: dict[str, Any], wanted: str) -> float:
+    """Seconds from the apply of a policy until a plaintext connection to each of the four pods behaves as `wanted`.
 
     Each pod is asked in a loop by one process in the client's pod, so that starting processes is not measured.
     """
     pods = [*await stage.pods("frontend"), *await stage.pods("backend")]
     addresses = " ".join(pod["status"]["podIP"] for pod in pods)
-    strict = number % 2 == 0
-    wanted = "Connection reset by peer" if strict else "200"
     probe = (
         "import http.client,sys,time\n"
         f"for address in '{addresses}'.split():\n"
         "  while True:\n"
         "    try:\n"
-        "      c=http.client.HTTPConnection(address,80,timeout=2); c.request('GET','/'); c.getresponse(); seen='open'\n"
+        "      c=http.client.HTTPConnection(address,80,timeout=2); c.request('GET','/')\n"
+        "      seen='denied' if c.getresponse().status==403 else 'open'\n"
         "    except OSError: seen='refused'\n"
-        f"    if seen=='{'refused' if strict else 'open'}': break\n"
+        f"    if seen=='{wanted}': break\n"
         "print(time.time())\n"
     )
     waiting = asyncio.create_task(
         execute(stage.kube, NAMESPACE, "legacy-client", "legacy-client", ["python3", "-I", "-c", probe])
     )
-    await asyncio.sleep(0.3)  # the probe runs by then, and sees the mode before the change
-    document = manifest("strict")[0]
-    document["spec"]["mtls"]["mode"] = "STRICT" if strict else "PERMISSIVE"
+    await asyncio.sleep(0.3)  # the probe runs by then, and sees what was before the change
     started = time.time()
-    from mutua.programs.demo.stage import resource_of
-
     await stage.kube.apply(resource_of(document), document, NAMESPACE)
     done = await waiting
     if done.code:

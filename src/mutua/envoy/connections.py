@@ -30,10 +30,13 @@ FORGEABLE_HEADERS: Final = (
 _Manager: Final = http_connection_manager_pb2.HttpConnectionManager
 
 
-def inbound_requests(mesh: MeshView, stat_prefix: str, route_configuration: Any, filters: list[Any]) -> Any:
-    """HTTP from callers to the application. The caller's name comes from its certificate and from nowhere else."""
+def inbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: list[Any]) -> Any:
+    """HTTP from callers to the application. The caller's name comes from its certificate and from nowhere else.
+
+    `routes`: as for `outbound_requests`.
+    """
     manager = _manager(mesh, stat_prefix, filters)
-    manager.route_config.CopyFrom(route_configuration)
+    _set_routes(manager, routes)
     manager.server_name = SERVER_NAME
     manager.forward_client_cert_details = _Manager.SANITIZE_SET
     manager.set_current_client_cert_details.CopyFrom(
@@ -52,13 +55,7 @@ def inbound_requests(mesh: MeshView, stat_prefix: str, route_configuration: Any,
 def outbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: list[Any]) -> Any:
     """HTTP from the application. `routes`: the name of a route resource, or a route configuration."""
     manager = _manager(mesh, stat_prefix, filters)
-    if isinstance(routes, str):
-        manager.rds.route_config_name = routes
-        manager.rds.config_source.ads.SetInParent()
-        manager.rds.config_source.resource_api_version = config_source_pb2.V3
-        manager.rds.config_source.initial_fetch_timeout.CopyFrom(duration(0))
-    else:
-        manager.route_config.CopyFrom(routes)
+    _set_routes(manager, routes)
     manager.server_header_transformation = _Manager.PASS_THROUGH
     return _filter(manager)
 
@@ -99,6 +96,17 @@ def _manager(mesh: MeshView, stat_prefix: str, filters: list[Any]) -> Any:
     )
     _normalize(manager, mesh.path_normalization)
     return manager
+
+
+def _set_routes(manager: Any, routes: Any) -> None:
+    if isinstance(routes, str):
+        manager.rds.route_config_name = routes
+        manager.rds.config_source.ads.SetInParent()
+        manager.rds.config_source.resource_api_version = config_source_pb2.V3
+        # A listener without its routes, and so without its policies, takes no connection.
+        manager.rds.config_source.initial_fetch_timeout.CopyFrom(duration(0))
+    else:
+        manager.route_config.CopyFrom(routes)
 
 
 def _normalize(manager: Any, mode: str) -> None:

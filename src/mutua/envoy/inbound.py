@@ -13,7 +13,7 @@ from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration
-from mutua.envoy.resource_set import CLUSTER, LISTENER, Fragment, Resource, resource, section
+from mutua.envoy.resource_set import CLUSTER, LISTENER, ROUTE, Fragment, Resource, resource, section
 from mutua.mesh.proxy_view import InboundView, MeshView, MtlsMode, Protocol
 
 HANDSHAKE_TIMEOUT_SECONDS: Final = 15.0
@@ -74,10 +74,23 @@ def reading(protocol: Protocol) -> Reading:
 
 @remembered(limit=2048)
 def fragment(mesh: MeshView, view: InboundView) -> Fragment:
-    """The listener and the clusters of everything that comes in."""
+    """The listener, the routes and the clusters of everything that comes in."""
     made = [clusters.inbound(mesh, port) for port in view.ports]
     made += [clusters.inbound_passthrough(mesh), clusters.blackhole(mesh)]
-    return Fragment(sections={CLUSTER: section(made), LISTENER: section([_listener(mesh, view)])})
+    routed = section(_routes(view))
+    return Fragment(
+        sections={CLUSTER: section(made), LISTENER: section([_listener(mesh, view)]), ROUTE: routed},
+        references=frozenset((ROUTE, name) for name in routed.resources),
+    )
+
+
+def _routes(view: InboundView) -> Iterator[Resource]:
+    """The routes to each port that takes requests, with what policies say about those."""
+    told = order.inbound_route(view)
+    yield routes.inbound(names.INBOUND_PASSTHROUGH_CLUSTER, 0, told)
+    for port in view.ports:
+        if any(way.http for way in WAYS[port.mode, reading(port.protocol)]):
+            yield routes.inbound(names.inbound_cluster(port.number), port.number, told)
 
 
 def _listener(mesh: MeshView, view: InboundView) -> Resource:
@@ -105,13 +118,13 @@ def _chains(mesh: MeshView, view: InboundView) -> Iterator[Any]:
     for number, mode in unnamed:
         for way in WAYS[mode, Reading.AUTO]:
             name = names.VIRTUAL_INBOUND_HTTP if way.http else names.VIRTUAL_INBOUND
-            yield parts.chain(way, name, number, names.INBOUND_PASSTHROUGH_CLUSTER, 0)
+            yield parts.chain(way, name, number, names.INBOUND_PASSTHROUGH_CLUSTER)
     for port in view.ports:
         if port.number == names.INBOUND_PORT:
             continue
         for way in WAYS[port.mode, reading(port.protocol)]:
             name = names.address_listener(names.ANY_ADDRESS, port.number)
-            yield parts.chain(way, name, port.number, names.inbound_cluster(port.number), port.number)
+            yield parts.chain(way, name, port.number, names.inbound_cluster(port.number))
 
 
 class _Parts:
@@ -119,18 +132,17 @@ class _Parts:
 
     def __init__(self, mesh: MeshView, view: InboundView) -> None:
         self._mesh = mesh
-        self._for_requests = order.inbound_http(view)
+        self._for_requests = order.inbound_http()
         self._for_bytes = order.inbound_tcp(view)
         self._tls_for_requests = tls.server(mesh, view.trust, tls.HTTP_SERVER_ALPN)
         self._tls_for_bytes = tls.server(mesh, view.trust, tls.TCP_SERVER_ALPN)
         self._handshake_timeout = duration(HANDSHAKE_TIMEOUT_SECONDS)
 
-    def chain(self, way: Way, name: str, port: int, cluster: str, virtual_host_port: int) -> Any:
-        """The chain for connections of one kind to one port (0: any) and on to `cluster`."""
+    def chain(self, way: Way, name: str, port: int, cluster: str) -> Any:
+        """The chain for connections of one kind to one port (0: any) and on to `cluster`; routes have its name."""
         if way.http:
             stat_prefix = f"inbound_{names.address_listener(names.ANY_ADDRESS, port)}"
-            routed = routes.inbound(cluster, virtual_host_port)
-            filters = [connections.inbound_requests(self._mesh, stat_prefix, routed, self._for_requests)]
+            filters = [connections.inbound_requests(self._mesh, stat_prefix, cluster, self._for_requests)]
         else:
             filters = [*self._for_bytes, connections.bytes_to(self._mesh, cluster)]
         transport_socket = self._tls_for_requests if way.http else self._tls_for_bytes

@@ -97,6 +97,11 @@ def policy(namespace: str, name: str, rule: int) -> str:
     return f"ns[{namespace}]-policy[{name}]-rule[{rule}]"
 
 
+def custom_policy(provider: str, policy_name: str) -> str:
+    """The same of a rule that asks an external authorizer."""
+    return f"istio-ext-authz-{provider}-{policy_name}"
+
+
 def destination_rule_path(namespace: str, name: str) -> str:
     """Where `proxy-config cluster` finds which DestinationRule shaped a cluster."""
     return f"/apis/networking.istio.io/v1/namespaces/{namespace}/destination-rule/{name}"

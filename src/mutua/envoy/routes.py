@@ -1,6 +1,6 @@
 """Routes: which virtual host answers to which name, and where its requests go."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from envoy.config.core.v3 import base_pb2
@@ -66,10 +66,16 @@ def only_endpoint(address: str) -> Any:
     return criteria
 
 
-def inbound(cluster: str, port: int) -> Any:
-    """Everything to the application. `port` 0 stands for any port that no service names."""
+def inbound(cluster: str, port: int, told: Mapping[str, Any]) -> Resource:
+    """Everything to the application. `port` 0 stands for any port that no service names.
+
+    `told` is what the filters are to do with these requests, by filter name.
+    """
     route = _route(route_components_pb2.RouteAction(cluster=cluster, timeout=duration(0)))
-    return _configuration(cluster, [_virtual_host(names.inbound_virtual_host(port), ["*"], [route])])
+    configuration = _configuration(cluster, [_virtual_host(names.inbound_virtual_host(port), ["*"], [route])])
+    for name, config in told.items():
+        configuration.typed_per_filter_config[name].CopyFrom(config)
+    return resource(cluster, ROUTE, configuration)
 
 
 class _Domains:

@@ -162,8 +162,8 @@ def _chain(vector: Mapping[str, Any], transport_socket: Any) -> Any:
     view = InboundView(trust, MtlsMode.PERMISSIVE, (), (), policies(vector))
     settings = MeshView(path_normalization=mesh.get("pathNormalization", "BASE"))
     if request["protocol"] == "http":
-        filters = [*_metadata(request), *order.inbound_http(view)]
-        chain = [connections.inbound_requests(settings, "case", _answer(), filters)]
+        filters = [*_metadata(request), *order.inbound_http()]
+        chain = [connections.inbound_requests(settings, "case", _answer(order.inbound_route(view)), filters)]
     else:
         chain = [*order.inbound_tcp(view), connections.bytes_to(settings, ECHO)]
     return listeners.filter_chain("", chain, transport_socket=transport_socket, handshake_timeout=duration(5))
@@ -194,11 +194,11 @@ def _claims(request: Mapping[str, Any]) -> dict[str, Any]:
     return claims
 
 
-def _answer() -> Any:
+def _answer(told: Mapping[str, Any]) -> Any:
     action = route_components_pb2.DirectResponseAction(status=200)
     route = route_components_pb2.Route(match=route_components_pb2.RouteMatch(prefix=""), direct_response=action)
     host = route_components_pb2.VirtualHost(name="any", domains=["*"], routes=[route])
-    return route_pb2.RouteConfiguration(name="any", virtual_hosts=[host])
+    return route_pb2.RouteConfiguration(name="any", virtual_hosts=[host], typed_per_filter_config=told)
 
 
 def _listener(port: int, chains: list[Any]) -> Any:

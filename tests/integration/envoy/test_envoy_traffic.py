@@ -1,5 +1,6 @@
 """What real Envoys do with what they are told: every protocol, every mode, from both ends."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -45,6 +46,23 @@ LISTENING = """
 import socket, sys
 with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as client:
     print(client.recv(100))
+"""
+
+
+ONE_CONNECTION = """
+import http.client, sys, time
+client = http.client.HTTPConnection(sys.argv[1], 8080, timeout=5)
+client.connect()
+client.auto_open = 0  # a second connection would be an error
+seen = []
+while seen[-2:] != [403, 200] and len(seen) < 5:
+    client.request("GET", "/")
+    answer = client.getresponse()
+    answer.read()
+    if seen[-1:] != [answer.status]:
+        seen.append(answer.status)
+        print(answer.status, flush=True)
+    time.sleep(0.005)
 """
 
 
@@ -203,6 +221,19 @@ async def test_a_policy_allows_and_refuses_and_the_log_names_it(shop: Shop) -> N
     raw = await shop.frontend.python(BYTES, views.NAMED, "90")
     assert "echo" not in raw.text  # what only requests can have, a connection has not
     await shop.backend.logged("rbac_access_denied_matched_policy[none]")
+
+
+async def test_a_policy_holds_for_the_next_request_on_an_open_connection(shop: Shop) -> None:
+    deny = EffectivePolicy("shop", "nobody", AuthorizationAction.DENY, (Rule(),))
+    await shop.backend_accepts(MtlsMode.PERMISSIVE)
+    asking = asyncio.create_task(shop.stranger.python(ONE_CONNECTION, views.BACKEND_ADDRESS))
+    await shop.mesh.update(shop.backend, views.server(MtlsMode.PERMISSIVE, (deny,)))
+    await shop.backend.logged("rbac_access_denied_matched_policy[ns[shop]-policy[nobody]-rule[0]]")
+    await shop.mesh.update(shop.backend, views.server(MtlsMode.PERMISSIVE))
+
+    answer = await asking
+
+    assert answer.text.split()[-2:] == ["403", "200"], answer.error
 
 
 async def test_the_server_s_log_tells_who_called_and_how(shop: Shop) -> None:

@@ -14,10 +14,15 @@ ACTIONS = (
 """The order in which policies are asked. Source: Istio AuthorizationPolicy, "evaluation order"."""
 
 
-def inbound_http(view: InboundView) -> list[Any]:
+def inbound_http() -> list[Any]:
     """What each request to the application passes."""
-    policies = [made for action in ACTIONS if (made := rbac.http_filter(view.policies, action, view.trust))]
-    return [*policies, router.http_filter()]
+    return [*map(rbac.http_filter, ACTIONS), router.http_filter()]
+
+
+def inbound_route(view: InboundView) -> dict[str, Any]:
+    """What the filters are told by the route that a request to the application takes, by filter name."""
+    told = {rbac.filter_name(action): rbac.for_route(view.policies, action, view.trust) for action in ACTIONS}
+    return {name: config for name, config in told.items() if config is not None}
 
 
 def inbound_tcp(view: InboundView) -> list[Any]:

@@ -1,4 +1,4 @@
-"""AuthorizationPolicy as Envoy's RBAC: one filter per action, with all policies of that action in it."""
+"""AuthorizationPolicy as Envoy's RBAC: one filter per action, with all policies of that action in its route's part."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -61,15 +61,29 @@ class _Term(msgspec.Struct, frozen=True):
     needs_http: bool = False
 
 
-def http_filter(policies: tuple[EffectivePolicy, ...], action: AuthorizationAction, trust: Trust) -> Any | None:
-    """The filter for requests; None if no policy has this action."""
+def filter_name(action: AuthorizationAction) -> str:
+    """The name by which routes find the filter of an action."""
+    return f"authorization.{action.value.lower()}"
+
+
+def http_filter(action: AuthorizationAction) -> Any:
+    """The filter for requests. By itself it lets everything pass: what it enforces is said by the route.
+
+    A route is replaced without touching the listener, and read anew for each request: so a change of policies holds
+    for the next request on every open connection, for all actions at once, and closes none of them.
+    """
+    return http_connection_manager_pb2.HttpFilter(name=filter_name(action), typed_config=packed(http_rbac_pb2.RBAC()))
+
+
+def for_route(policies: tuple[EffectivePolicy, ...], action: AuthorizationAction, trust: Trust) -> Any | None:
+    """What the filter of an action enforces on a route; None if no policy has this action."""
     compiled = of_action(policies, action, trust, requests=True)
     if compiled is None:
         return None
     config = http_rbac_pb2.RBAC(
         rules=compiled.enforced, shadow_rules=compiled.shadow, shadow_rules_stat_prefix=compiled.shadow_prefix
     )
-    return http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.rbac", typed_config=packed(config))
+    return packed(http_rbac_pb2.RBACPerRoute(rbac=config))
 
 
 def of_action(

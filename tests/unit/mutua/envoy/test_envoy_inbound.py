@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
@@ -11,8 +13,19 @@ from google.protobuf import any_pb2
 
 from mutua.envoy import inbound, tls
 from mutua.envoy.inbound import WAYS, Reading
-from mutua.envoy.resource_set import LISTENER
-from mutua.mesh.proxy_view import InboundPort, InboundView, MeshView, MtlsMode, Protocol, Trust
+from mutua.envoy.resource_set import LISTENER, ROUTE
+from mutua.mesh.proxy_view import (
+    AuthorizationAction,
+    EffectivePolicy,
+    InboundPort,
+    InboundView,
+    MeshView,
+    MtlsMode,
+    Operation,
+    Protocol,
+    Rule,
+    Trust,
+)
 
 TLS, PLAINTEXT = "tls", "raw_buffer"
 PORTS = {70: Protocol.TCP, 80: Protocol.HTTP, 81: Protocol.AUTO, 82: None}
@@ -26,10 +39,13 @@ def view(mode: MtlsMode, ports: dict[int, Protocol | None] = PORTS, **more: Any)
 
 def listener(accepted: InboundView, mesh: MeshView = MeshView()) -> Any:  # noqa: B008
     """The virtualInbound listener."""
-    body = inbound.fragment(mesh, accepted).sections[LISTENER].resources["virtualInbound"].body
-    made = listener_pb2.Listener()
-    any_pb2.Any.FromString(body).Unpack(made)
-    return made
+    return resources(accepted, LISTENER, listener_pb2.Listener, mesh)["virtualInbound"]
+
+
+def resources(accepted: InboundView, type_url: str, kind: Any, mesh: MeshView = MeshView()) -> dict[str, Any]:  # noqa: B008
+    """All resources of one type, by name."""
+    section = inbound.fragment(mesh, accepted).sections[type_url]
+    return {name: unpacked(any_pb2.Any.FromString(each.body), kind) for name, each in section.resources.items()}
 
 
 def unpacked(packed: Any, kind: Any) -> Any:
@@ -54,8 +70,9 @@ def _matches(predicate: Any, port: int) -> bool:
             return bool(predicate.destination_port_range.start <= port < predicate.destination_port_range.end)
 
 
-def simulate(made: Any, call: dict[str, Any]) -> dict[str, Any]:
+def simulate(accepted: InboundView, call: dict[str, Any]) -> dict[str, Any]:
     """What Envoy does with one connection: which chain, which cluster, or which error."""
+    made = listener(accepted)
     port, encrypted = call["port"], call["tls"] != "plaintext"
     speaks_http = call["protocol"] in ("http", "http2")
     transport = TLS if encrypted and not is_off(made, "tls_inspector", port) else PLAINTEXT
@@ -74,7 +91,7 @@ def simulate(made: Any, call: dict[str, Any]) -> dict[str, Any]:
     if not speaks_http or (encrypted and not chain.HasField("transport_socket")):
         return {"error": "protocol-error", "ok": False}
     manager = unpacked(last.typed_config, http_connection_manager_pb2.HttpConnectionManager)
-    host = manager.route_config.virtual_hosts[0]
+    (host,) = resources(accepted, ROUTE, route_pb2.RouteConfiguration)[manager.rds.route_config_name].virtual_hosts
     return {
         "clusterMatched": host.routes[0].route.cluster,
         "virtualHostMatched": host.name,
@@ -115,7 +132,7 @@ def test_the_chains_are_the_table_s(vector: dict[str, Any]) -> None:
 
 @pytest.mark.vectors("inbound-listeners", kind="simulation", mode=frozenset(MtlsMode))
 def test_calls_end_where_the_vectors_say(vector: dict[str, Any]) -> None:
-    outcome = simulate(listener(view(MtlsMode(vector["mode"]))), vector["call"])
+    outcome = simulate(view(MtlsMode(vector["mode"])), vector["call"])
 
     checked = ("ok", "error", "clusterMatched", "virtualHostMatched", "filterChainMatched")
     expected = {key: value for key, value in vector["expect"].items() if key in checked}
@@ -147,16 +164,34 @@ def test_the_listener_has_the_shape_that_tools_know(vector: dict[str, Any]) -> N
 @pytest.mark.parametrize("mode", list(MtlsMode))
 def test_a_port_that_no_service_names_keeps_its_own_mode(mode: MtlsMode) -> None:
     others = MtlsMode.DISABLE if mode is MtlsMode.STRICT else MtlsMode.STRICT
-    made = listener(view(others, port_modes=((9000, mode),)))
+    accepted = view(others, port_modes=((9000, mode),))
 
-    plain = simulate(made, {"port": 9000, "protocol": "http", "tls": "plaintext"})
+    plain = simulate(accepted, {"port": 9000, "protocol": "http", "tls": "plaintext"})
 
     assert plain["ok"] == (mode is not MtlsMode.STRICT)
     assert plain.get("clusterMatched", "InboundPassthroughCluster") == "InboundPassthroughCluster"
 
 
+def test_policies_about_requests_are_in_routes_so_that_no_connection_is_closed_for_them() -> None:
+    """Envoy keeps the connections of a filter chain that a new listener holds unchanged."""
+    rule = Rule(operations=(Operation(paths=("/private",)),))
+    policy = EffectivePolicy("shop", "private", AuthorizationAction.DENY, (rule,))
+    without = view(MtlsMode.STRICT)
+    within = msgspec.structs.replace(without, policies=(policy,))
+
+    before, after = listener(without).filter_chains, listener(within).filter_chains
+    routes = resources(within, ROUTE, route_pb2.RouteConfiguration)
+
+    for old, new in zip(before, after, strict=True):
+        takes_requests = old.filters[-1].name.endswith("http_connection_manager")
+        assert (old == new) == (takes_requests or "blackhole" in old.name)
+    assert routes.keys() == {"inbound|80||", "inbound|81||", "InboundPassthroughCluster"}
+    for route in routes.values():
+        assert route.typed_per_filter_config.keys() == {"authorization.deny"}
+
+
 def test_a_connection_to_the_sidecar_s_own_port_goes_nowhere() -> None:
-    outcome = simulate(listener(view(MtlsMode.PERMISSIVE)), {"port": 15006, "protocol": "tcp", "tls": "plaintext"})
+    outcome = simulate(view(MtlsMode.PERMISSIVE), {"port": 15006, "protocol": "tcp", "tls": "plaintext"})
 
     assert outcome["clusterMatched"] == "BlackHoleCluster"
 

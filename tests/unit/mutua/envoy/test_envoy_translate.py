@@ -129,7 +129,7 @@ def test_names_and_kinds_are_those_that_operators_know() -> None:
         "InboundPassthroughCluster",
     }
     assert told(made, LISTENER).keys() == {"virtualOutbound", "virtualInbound", "0.0.0.0_80", "10.96.0.2_80"}
-    assert told(made, ROUTE).keys() == {"80"}
+    assert told(made, ROUTE).keys() == {"80", "InboundPassthroughCluster"}
     assert cluster(made).metadata.filter_metadata["istio"]["config"] == (
         "/apis/networking.istio.io/v1/namespaces/shop/destination-rule/mutual"
     )
@@ -139,7 +139,7 @@ def test_a_port_whose_protocol_is_unknown_has_a_listener_and_routes_of_its_own()
     made = view(service(Protocol.AUTO))
 
     assert told(made, LISTENER).keys() >= {"10.96.0.1_80"}
-    assert told(made, ROUTE).keys() == {f"{HOST}:80"}
+    assert told(made, ROUTE).keys() == {f"{HOST}:80", "InboundPassthroughCluster"}
     assert list(told(made, ROUTE)[f"{HOST}:80"].virtual_hosts[0].domains) == ["*"]
 
 
@@ -258,7 +258,7 @@ def test_an_http_service_on_a_port_that_the_sidecar_has_open_is_told_by_its_addr
 
     assert told(made, LISTENER).keys() >= {f"10.96.0.1_{number}"}
     assert f"0.0.0.0_{number}" not in told(made, LISTENER)
-    assert told(made, ROUTE).keys() == {f"{HOST}:{number}"}
+    assert told(made, ROUTE).keys() == {f"{HOST}:{number}", "InboundPassthroughCluster"}
 
 
 def test_every_cluster_that_waits_for_endpoints_gets_them_even_if_there_are_none() -> None:
