@@ -43,6 +43,11 @@ class Violation(msgspec.Struct, frozen=True, order=True):
     severity: Severity = Severity.ERROR
     hint: str = ""
 
+    @property
+    def is_error(self) -> bool:
+        """Whether the object must not be accepted."""
+        return self.severity is Severity.ERROR
+
     def about(self, kind: str, namespace: str, name: str) -> Finding:
         """The finding about that object."""
         return Finding(kind, namespace, name, self.field, self.message, self.severity, self.hint)

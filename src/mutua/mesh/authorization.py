@@ -1,9 +1,13 @@
 """Which AuthorizationPolicies apply to a workload, as values for the filter. Source: Istio AuthorizationPolicy."""
 
+import re
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from mutua.api import security
+from mutua.api.validation import authorization_policy
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
     Condition,
@@ -19,6 +23,9 @@ DRY_RUN_ANNOTATION: Final = "istio.io/dry-run"
 
 # Go's strconv.ParseBool, which reads the annotation in Istio. Any other text means that the policy is enforced.
 _TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
+_RULE_FIELD: Final = re.compile(r"spec\.rules\[(\d+)\]")
+_NOBODY: Final = Rule(conditions=(Condition("invalid", ("",)),))
+"""A rule that asks for what does not exist. An ALLOW rule with such a condition is void."""
 
 
 class SelectedPolicy(Frozen, frozen=True):
@@ -29,14 +36,43 @@ class SelectedPolicy(Frozen, frozen=True):
 
 
 def policies_in(namespace: str, objects: Iterable[security.AuthorizationPolicy]) -> tuple[SelectedPolicy, ...]:
-    """The policies of one namespace by name. Those attached to gateways or Services are not for sidecars."""
-    return tuple(
-        SelectedPolicy(
-            labels_of(item.spec.selector.match_labels) if item.spec.selector else NO_LABELS, _effective(item)
-        )
-        for item in sorted(objects, key=lambda item: item.metadata.name)
-        if item.metadata.namespace == namespace and not has_target(item)
-    )
+    """The policies of one namespace by name. Those attached to gateways or Services are not for sidecars.
+
+    An object that no webhook would have let in lets nobody in: see `closed`.
+    """
+    mine = (item for item in objects if item.metadata.namespace == namespace)
+    found = (closed(item) for item in sorted(mine, key=lambda item: item.metadata.name))
+    return tuple(selected for selected in found if selected is not None)
+
+
+def as_written(item: security.AuthorizationPolicy) -> SelectedPolicy | None:
+    """What the object says, taken literally; None if it is attached to a gateway or Service."""
+    if has_target(item):
+        return None
+    return SelectedPolicy(_selector(item), _effective(item))
+
+
+def closed(item: security.AuthorizationPolicy) -> SelectedPolicy | None:
+    """What the object says, where what it says is valid; elsewhere nobody is let in by mistake.
+
+    Selection in doubt: everything is denied to all that it could select. A rule in doubt: of an ALLOW policy it allows
+    nobody, of the others it is about everybody.
+    """
+    problems = [violation.field for violation in authorization_policy.violations(item) if violation.is_error]
+    if not problems:
+        return as_written(item)
+    if any(_is_about_selection(field) for field in problems):
+        if has_target(item) and item.spec.selector is None:
+            return None
+        everything = security.AuthorizationPolicySpec(action=security.Action.DENY, rules=(security.Rule(),))
+        return SelectedPolicy(NO_LABELS, _effective(msgspec.structs.replace(item, spec=everything)))
+    written = as_written(item)
+    if written is None or item.spec.action is security.Action.AUDIT:
+        return written
+    instead = _NOBODY if item.spec.action is security.Action.ALLOW else Rule()
+    doubtful = {int(found[1]) for field in problems if (found := _RULE_FIELD.match(field))}
+    rules = tuple(instead if index in doubtful else rule for index, rule in enumerate(written.policy.rules))
+    return SelectedPolicy(written.selector, msgspec.structs.replace(written.policy, rules=rules))
 
 
 def applying(
@@ -49,6 +85,14 @@ def applying(
 def has_target(item: security.AuthorizationPolicy) -> bool:
     """Whether the policy is attached to a gateway or Service by targetRef."""
     return item.spec.target_ref is not None or bool(item.spec.target_refs)
+
+
+def _is_about_selection(field: str) -> bool:
+    return field == "spec" or field.startswith(("spec.selector", "spec.targetRef"))
+
+
+def _selector(item: security.AuthorizationPolicy) -> Labels:
+    return labels_of(item.spec.selector.match_labels) if item.spec.selector else NO_LABELS
 
 
 def _effective(item: security.AuthorizationPolicy) -> EffectivePolicy:

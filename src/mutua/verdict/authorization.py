@@ -1,0 +1,217 @@
+"""Whether AuthorizationPolicies let a connection or request through, by which rule, and why, as Istio and Envoy do."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from mutua.envoy import names
+from mutua.errors import InvalidInputError
+from mutua.mesh.proxy_view import AuthorizationAction, EffectivePolicy, Frozen, ObjectRef, Trust
+from mutua.verdict.request import Connection, Facts, HttpRequest
+from mutua.verdict.rules import CompiledRule, compiled
+
+KIND: Final = "AuthorizationPolicy"
+NO_PROVIDER_SUFFIX: Final = "-deny-due-to-bad-CUSTOM-action"
+"""Ends the name of a CUSTOM rule that denies because nobody is there to be asked. Source: Istio's builder."""
+
+
+class Answer(StrEnum):
+    """What an external authorizer says."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    UNAVAILABLE = "unavailable"
+
+
+class Provider(Frozen, frozen=True):
+    """An external authorizer that CUSTOM policies can name. `for_requests_only`: it is asked over HTTP, not gRPC."""
+
+    name: str
+    fail_open: bool = False
+    for_requests_only: bool = False
+
+
+class DryRun(Frozen, frozen=True):
+    """What policies that are only tried out would have done."""
+
+    action: AuthorizationAction
+    allowed: bool
+    rule: str = ""
+
+
+class Decision(Frozen, frozen=True):
+    """What the policies of one workload say."""
+
+    allowed: bool
+    reason: str
+    action: AuthorizationAction | None = None  # the step that decided; None: no policy, or no valid request
+    policy: ObjectRef | None = None
+    rule: str = ""  # as Envoy's access log names it
+    lacks: tuple[str, ...] = ()  # for a refusal by ALLOW: what each rule wants
+    audited: tuple[str, ...] = ()  # AUDIT rules that match
+    dry_run: tuple[DryRun, ...] = ()
+
+
+class _Named(msgspec.Struct, frozen=True):
+    name: str
+    policy: EffectivePolicy
+    index: int
+    rule: CompiledRule
+
+    @property
+    def reference(self) -> ObjectRef:
+        return ObjectRef(KIND, self.policy.namespace, self.policy.name)
+
+    def __str__(self) -> str:
+        return f"rule {self.index} of {KIND} {self.policy.namespace}/{self.policy.name}"
+
+
+_Rules = tuple[_Named, ...]
+
+
+class Authorization:
+    """The policies of one workload, compiled once and asked often.
+
+    `policies` are those that apply to it. `providers` are the external authorizers that can be asked; who names another
+    is refused, and so is everybody who names several of them unless `several_providers`.
+    """
+
+    __slots__ = ("_normalization", "_policies", "_providers", "_rules", "_several_providers", "_trust")
+
+    def __init__(
+        self,
+        policies: tuple[EffectivePolicy, ...],
+        trust: Trust,
+        normalization: str = "BASE",
+        providers: tuple[Provider, ...] = (),
+        *,
+        several_providers: bool = False,
+    ) -> None:
+        self._policies = policies
+        self._trust = trust
+        self._normalization = normalization
+        self._providers = {provider.name: provider for provider in providers}
+        self._several_providers = several_providers
+        self._rules: dict[tuple[AuthorizationAction, bool, bool], _Rules] = {}
+
+    def decide(
+        self,
+        connection: Connection,
+        request: HttpRequest | None = None,
+        claims: Mapping[str, Any] | None = None,
+        answers: Mapping[str, Answer] | None = None,
+    ) -> Decision:
+        """The decision about a request, or about a connection that carries none.
+
+        `claims` is the payload of the verified token; `answers` is what each external authorizer would say.
+        """
+        try:
+            facts = Facts(connection, request, claims, self._normalization)
+        except InvalidInputError as problem:
+            return Decision(False, problem.message)
+        refused = self._asked_elsewhere(facts, answers or {})
+        if refused is not None:
+            return refused
+        audited = tuple(rule.name for rule in self._of(AuthorizationAction.AUDIT, facts) if rule.rule.matches(facts))
+        return msgspec.structs.replace(self._judged(facts), audited=audited, dry_run=self._tried(facts))
+
+    def _judged(self, facts: Facts) -> Decision:
+        for rule in self._of(AuthorizationAction.DENY, facts):
+            if rule.rule.matches(facts):
+                return _decision(False, AuthorizationAction.DENY, rule, f"{rule} denies it")
+        if not self._has(AuthorizationAction.ALLOW):
+            return Decision(True, "no ALLOW policy applies to the workload, so that what is not denied is allowed")
+        for rule in self._of(AuthorizationAction.ALLOW, facts):
+            if rule.rule.matches(facts):
+                return _decision(True, AuthorizationAction.ALLOW, rule, f"{rule} allows it")
+        lacks = tuple(
+            f"{rule.name} {'; '.join(rule.rule.lacks(facts))}" for rule in self._of(AuthorizationAction.ALLOW, facts)
+        )
+        closing = sorted({f"{policy.namespace}/{policy.name}" for policy in self._enforced(AuthorizationAction.ALLOW)})
+        return Decision(
+            False,
+            f"no rule of the ALLOW policies matches: {', '.join(closing)}",
+            AuthorizationAction.ALLOW,
+            lacks=lacks,
+        )
+
+    def _asked_elsewhere(self, facts: Facts, answers: Mapping[str, Answer]) -> Decision | None:
+        """What CUSTOM policies refuse. They are asked before any token is looked at."""
+        custom = AuthorizationAction.CUSTOM
+        facts = facts.without_claims()
+        matching = [rule for rule in self._of(custom, facts) if rule.rule.matches(facts)]
+        if not matching:
+            return None
+        named = {policy.provider for policy in self._enforced(custom)}
+        one_too_many = len(named) > 1 and not self._several_providers
+        asked: set[str] = set()
+        for rule in sorted(matching, key=lambda rule: rule.policy.provider):
+            name = rule.policy.provider
+            provider = self._providers.get(name)
+            if provider is None or one_too_many or rule.policy.dry_run:
+                why = f"{rule} names the provider {name!r}, which cannot be asked"
+                return msgspec.structs.replace(_decision(False, custom, rule, why), rule=rule.name + NO_PROVIDER_SUFFIX)
+            if name in asked or (provider.for_requests_only and not facts.is_request):
+                continue
+            asked.add(name)
+            answer = answers.get(name)
+            if answer is Answer.ALLOW or (answer is Answer.UNAVAILABLE and provider.fail_open):
+                continue
+            said = "is not known here" if answer is None else f"is {answer.value}"
+            return _decision(False, custom, rule, f"{rule} asks {name!r}, whose answer {said}")
+        return None
+
+    def _tried(self, facts: Facts) -> tuple[DryRun, ...]:
+        found = []
+        for action in (AuthorizationAction.DENY, AuthorizationAction.ALLOW):
+            if not any(policy.action is action and policy.dry_run for policy in self._policies):
+                continue
+            rule = next((rule for rule in self._of(action, facts, dry_run=True) if rule.rule.matches(facts)), None)
+            allowed = (rule is None) is (action is AuthorizationAction.DENY)
+            found.append(DryRun(action, allowed, rule.name if rule else ""))
+        return tuple(found)
+
+    def _has(self, action: AuthorizationAction) -> bool:
+        return any(policy.action is action and not policy.dry_run for policy in self._policies)
+
+    def _enforced(self, action: AuthorizationAction) -> list[EffectivePolicy]:
+        return [
+            policy
+            for policy in self._policies
+            # A dry run of CUSTOM is enforced: nobody could be asked without consequence.
+            if policy.action is action and (not policy.dry_run or action is AuthorizationAction.CUSTOM)
+        ]
+
+    def _of(self, action: AuthorizationAction, facts: Facts, *, dry_run: bool = False) -> _Rules:
+        """The rules of one action in the order in which Envoy asks them: by name."""
+        key = (action, facts.is_request, dry_run)
+        found = self._rules.get(key)
+        if found is None:
+            chosen = (
+                [policy for policy in self._policies if policy.action is action and policy.dry_run]
+                if dry_run
+                else self._enforced(action)
+            )
+            made = (
+                _Named(_name(policy, index), policy, index, rule)
+                for policy in chosen
+                for index, each in enumerate(policy.rules)
+                if (rule := self._compiled(each, policy, facts)) is not None
+            )
+            found = self._rules[key] = tuple(sorted(made, key=lambda rule: rule.name))
+        return found
+
+    def _compiled(self, rule: Any, policy: EffectivePolicy, facts: Facts) -> CompiledRule | None:
+        narrow = policy.action is AuthorizationAction.ALLOW
+        return compiled(rule, policy.namespace, self._trust, requests=facts.is_request, narrow=narrow)
+
+
+def _decision(allowed: bool, action: AuthorizationAction, rule: _Named, reason: str) -> Decision:
+    return Decision(allowed, reason, action, rule.reference, rule.name)
+
+
+def _name(policy: EffectivePolicy, index: int) -> str:
+    name = names.policy(policy.namespace, policy.name, index)
+    return names.custom_policy(policy.provider, name) if policy.action is AuthorizationAction.CUSTOM else name
