@@ -9,6 +9,7 @@ from mutua.api import decode
 from mutua.api.findings import Finding
 from mutua.api.kinds import AnyObject, Key, Kind
 from mutua.api.meta import ObjectMeta
+from mutua.mesh import unreadable
 from mutua.sources.merge import Merge
 from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeError, KubeNotFoundError
@@ -63,9 +64,11 @@ async def _follow(kube: KubeClient, kind: Kind, merge: Merge, report: Report) ->
 
 
 def read(kind: Kind, raw: msgspec.Raw) -> tuple[AnyObject | None, tuple[Finding, ...]]:
-    """One object from the API's bytes; None and the findings if it cannot be read."""
+    """One object from the API's bytes, and what is wrong with it; None if it cannot be read and nothing stands in."""
     decoded = decode.from_json(kind, bytes(raw))
-    return decoded.value, decoded.findings
+    if not decoded.findings:
+        return decoded.value, ()
+    return unreadable.stand_in(kind, _head.decode(raw).metadata, decoded.value, decoded.findings)
 
 
 def _replace(kind: Kind, listed: Iterable[msgspec.Raw], merge: Merge) -> None:
