@@ -1,10 +1,11 @@
-"""What every cluster has from its first start: the system's namespaces and the service `kubernetes`."""
+"""What every cluster has from its first start: the system's namespaces, the service `kubernetes`, the roles."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from localcluster.apiserver import kinds
+from localcluster.apiserver.authorization import roles
 from localcluster.apiserver.errors import AlreadyExistsError
 from localcluster.apiserver.resources import Resources
 from localcluster.apiserver.settings import Settings
@@ -17,6 +18,7 @@ async def populate(resources: Resources, settings: Settings) -> None:
     """Create what is missing."""
     wanted = [(kinds.NAMESPACE, _object(kinds.NAMESPACE, {"name": name})) for name in NAMESPACES]
     wanted += _api_service(settings.api_address)
+    wanted += roles.objects()
     for kind, object in wanted:
         metadata = object["metadata"]
         if resources.store.get(kind.storage_key, metadata.get("namespace", ""), metadata["name"]) is None:

@@ -98,12 +98,16 @@ EVENT = _kind("", "v1", "Event", "events", "ev")
 PERSISTENT_VOLUME_CLAIM = _kind(
     "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", "pvc", subresources="status"
 )
+PERSISTENT_VOLUME = _kind(
+    "", "v1", "PersistentVolume", "persistentvolumes", "pv", namespaced=False, subresources="status"
+)
 LIMIT_RANGE = _kind("", "v1", "LimitRange", "limitranges", "limits")
 RESOURCE_QUOTA = _kind("", "v1", "ResourceQuota", "resourcequotas", "quota", subresources="status")
 DEPLOYMENT = _kind("apps", "v1", "Deployment", "deployments", "deploy", categories="all", subresources="status scale")
 REPLICA_SET = _kind("apps", "v1", "ReplicaSet", "replicasets", "rs", categories="all", subresources="status scale")
 STATEFUL_SET = _kind("apps", "v1", "StatefulSet", "statefulsets", "sts", categories="all", subresources="status scale")
 DAEMON_SET = _kind("apps", "v1", "DaemonSet", "daemonsets", "ds", categories="all", subresources="status")
+CONTROLLER_REVISION = _kind("apps", "v1", "ControllerRevision", "controllerrevisions")
 JOB = _kind("batch", "v1", "Job", "jobs", categories="all", subresources="status")
 CRON_JOB = _kind("batch", "v1", "CronJob", "cronjobs", "cj", categories="all", subresources="status")
 ENDPOINT_SLICE = _kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices")
@@ -172,6 +176,17 @@ SELF_SUBJECT_ACCESS_REVIEW = _kind(
     namespaced=False,
     verbs=CREATE_ONLY,
 )
+LOCAL_SUBJECT_ACCESS_REVIEW = _kind(
+    "authorization.k8s.io", "v1", "LocalSubjectAccessReview", "localsubjectaccessreviews", verbs=CREATE_ONLY
+)
+SELF_SUBJECT_RULES_REVIEW = _kind(
+    "authorization.k8s.io",
+    "v1",
+    "SelfSubjectRulesReview",
+    "selfsubjectrulesreviews",
+    namespaced=False,
+    verbs=CREATE_ONLY,
+)
 
 BUILTIN: tuple[KindInfo, ...] = (
     NAMESPACE,
@@ -184,12 +199,14 @@ BUILTIN: tuple[KindInfo, ...] = (
     CONFIG_MAP,
     EVENT,
     PERSISTENT_VOLUME_CLAIM,
+    PERSISTENT_VOLUME,
     LIMIT_RANGE,
     RESOURCE_QUOTA,
     DEPLOYMENT,
     REPLICA_SET,
     STATEFUL_SET,
     DAEMON_SET,
+    CONTROLLER_REVISION,
     JOB,
     CRON_JOB,
     ENDPOINT_SLICE,
@@ -211,6 +228,8 @@ BUILTIN: tuple[KindInfo, ...] = (
     SELF_SUBJECT_REVIEW,
     SUBJECT_ACCESS_REVIEW,
     SELF_SUBJECT_ACCESS_REVIEW,
+    LOCAL_SUBJECT_ACCESS_REVIEW,
+    SELF_SUBJECT_RULES_REVIEW,
 )
 
 

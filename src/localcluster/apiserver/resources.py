@@ -8,6 +8,7 @@ from typing import Any
 from localcluster.apiserver import checks, conversion, scale, selectors
 from localcluster.apiserver.admission.webhooks import Webhooks
 from localcluster.apiserver.allocation import ServiceAllocator
+from localcluster.apiserver.authorization.rbac import Authorizer
 from localcluster.apiserver.context import RequestContext
 from localcluster.apiserver.definitions import Definitions
 from localcluster.apiserver.errors import BadRequestError, MethodNotAllowedError
@@ -34,7 +35,9 @@ class Resources:
         self.kinds = known_kinds
         self._webhooks = Webhooks(store)
         self.definitions = Definitions(store, known_kinds)
-        self._writer = Writer(store, self._webhooks, ServiceAllocator(store, settings), self.definitions)
+        self.authorizer = Authorizer(store)
+        allocator = ServiceAllocator(store, settings)
+        self._writer = Writer(store, self._webhooks, allocator, self.definitions, self.authorizer)
 
     async def close(self) -> None:
         """Close the connections to webhooks."""

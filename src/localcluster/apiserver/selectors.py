@@ -189,6 +189,15 @@ def fields(kind: KindInfo, text: str | None) -> Predicate | None:
     return lambda object: all((_field(object, path) == value) == equal for path, value, equal in terms)
 
 
+def only_name(text: str | None) -> str:
+    """The one object's name that a field selector asks for (`metadata.name=x`), "" if it asks for none."""
+    for term in (text or "").split(","):
+        path, found, value = term.partition("=")
+        if found and path == "metadata.name":
+            return value.removeprefix("=")
+    return ""
+
+
 def _field_term(kind: KindInfo, term: str) -> tuple[str, str, bool]:
     for operator, equal in (("!=", False), ("==", True), ("=", True)):
         path, found, value = term.partition(operator)

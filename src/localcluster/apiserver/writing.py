@@ -22,6 +22,7 @@ from localcluster.apiserver.admission import service_account
 from localcluster.apiserver.admission.matching import Attributes
 from localcluster.apiserver.admission.webhooks import Webhooks
 from localcluster.apiserver.allocation import ServiceAllocator
+from localcluster.apiserver.authorization.rbac import Authorizer
 from localcluster.apiserver.context import RequestContext
 from localcluster.apiserver.definitions import Definitions
 from localcluster.apiserver.errors import (
@@ -42,8 +43,16 @@ _MOST_ATTEMPTS = 8
 class Writer:
     """Creates, changes and deletes objects. `Resources` is its public face."""
 
-    def __init__(self, store: Store, webhooks: Webhooks, allocator: ServiceAllocator, definitions: Definitions) -> None:
-        """Write to `store` what `webhooks` let through."""
+    def __init__(
+        self,
+        store: Store,
+        webhooks: Webhooks,
+        allocator: ServiceAllocator,
+        definitions: Definitions,
+        authorizer: Authorizer,
+    ) -> None:
+        """Write to `store` what `webhooks` let through, and what grants no more than its writer has."""
+        self._authorizer = authorizer
         self._store = store
         self._definitions = definitions
         self._webhooks = webhooks
@@ -76,6 +85,7 @@ class Writer:
         object = await self._mutated(kind, "CREATE", namespace, object, None, "", context)
         name = object["metadata"].get("name") or ""
         checks.refuse_invalid(kind, object, schemas.validate(kind, object, "create", None))
+        self._authorizer.refuse_escalation(kind, object, None, context.user)
         await self._webhooks.validate(Attributes(kind, "CREATE", namespace, name, object, None), context)
         if self._store.get(kind.storage_key, namespace, name, latest=True) is not None:
             raise checks.taken(kind, name)
@@ -156,6 +166,7 @@ class Writer:
             new = await self._mutated(kind, "UPDATE", namespace, new, old, subresource, context)
             metadata.prepare_for_update(kind, old, new)
             checks.refuse_invalid(kind, new, schemas.validate(kind, new, "status" if subresource else "update", old))
+            self._authorizer.refuse_escalation(kind, new, old, context.user)
             await self._webhooks.validate(Attributes(kind, "UPDATE", namespace, name, new, old, subresource), context)
             if not subresource:
                 self._complete_definition(kind, new, old)

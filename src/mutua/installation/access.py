@@ -6,6 +6,7 @@ from mutua.installation.values import Installation
 
 READ = ["get", "list", "watch"]
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
+CRL_CONFIG_MAP = "istio-ca-crl"
 
 
 def objects(installation: Installation) -> list[Object]:
@@ -55,7 +56,7 @@ def _cluster_rules(installation: Installation) -> list[Object]:
         {
             "apiGroups": [""],
             "resources": ["configmaps"],
-            "resourceNames": [ROOT_CONFIG_MAP],
+            "resourceNames": [ROOT_CONFIG_MAP, CRL_CONFIG_MAP],
             "verbs": [*READ, "patch"],
         },
         # The API server must know the certificate by which it calls us.
@@ -63,22 +64,22 @@ def _cluster_rules(installation: Installation) -> list[Object]:
             "apiGroups": ["admissionregistration.k8s.io"],
             "resources": ["mutatingwebhookconfigurations"],
             "resourceNames": [mutating],
-            "verbs": ["get", "patch"],
+            "verbs": [*READ, "patch"],
         },
         {
             "apiGroups": ["admissionregistration.k8s.io"],
             "resources": ["validatingwebhookconfigurations"],
             "resourceNames": [validating],
-            "verbs": ["get", "patch"],
+            "verbs": [*READ, "patch"],
         },
     ]
 
 
 def _own_rules() -> list[Object]:
-    """The CA's own secrets, and the mesh's settings."""
+    """The CA's own secrets, the state of its rotation, and the mesh's settings."""
     return [
         {"apiGroups": [""], "resources": ["secrets"], "verbs": [*READ, "create", "patch"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": READ},
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*READ, "create", "patch"]},
     ]
 
 

@@ -6,19 +6,20 @@ import logging
 import re
 from typing import Any
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from localcluster.apiserver.authn import Authenticator
+from localcluster.apiserver.context import UserInfo
 from localcluster.apiserver.errors import (
     ApiError,
     BadRequestError,
     InternalServerError,
     UnauthorizedError,
 )
-from localcluster.apiserver.http import discovery, negotiation, targets
+from localcluster.apiserver.http import access, discovery, negotiation, targets
 from localcluster.apiserver.http.streams import SUBRESOURCES as STREAMS
 from localcluster.apiserver.http.streams import Streams
 from localcluster.apiserver.http.subresources import ACTIONS, REVIEWS, Actions
@@ -67,13 +68,15 @@ class Application:
             return PlainTextResponse("ok")
         if path == "/version":
             return negotiation.answer(discovery.VERSION)
-        user = await self._authenticator.authenticate(request.headers.get("authorization"))
-        if user is None:
-            raise UnauthorizedError
-        document = self._document(request, path)
-        if document is not None:
+        user = await self._caller(request)
+        if not targets.names_resource(path):
+            self._resources.authorizer.require(access.of_path(request.method, path, user))
+            document = self._document(request, path)
+            if document is None:
+                raise targets.unknown_path()
             return document
         target = targets.parse(path, self._resources.kinds)
+        self._resources.authorizer.require(access.of_target(request.method, request.query_params, target, user))
         if target.subresource in STREAMS:
             raise BadRequestError(
                 f"{target.subresource} needs a WebSocket upgrade with subprotocol v4.channel.k8s.io or "
@@ -84,6 +87,14 @@ class Application:
         if target.subresource in ACTIONS or target.kind.plural in REVIEWS:
             return await self._actions.answer(request, target, user)
         return await self._verbs.answer(request, target, user)
+
+    async def _caller(self, connection: HTTPConnection) -> UserInfo:
+        """Who is authenticated, or whom it may act as. UnauthorizedError, ForbiddenError."""
+        headers = connection.headers
+        user = await self._authenticator.authenticate(headers.get("authorization"))
+        if user is None:
+            raise UnauthorizedError
+        return access.impersonated(headers, headers.getlist("impersonate-group"), user, self._resources.authorizer)
 
     def _document(self, request: Request, path: str) -> Response | None:
         """Discovery and OpenAPI; None if the path is neither."""
@@ -139,10 +150,9 @@ class Application:
 
     async def _websocket(self, websocket: WebSocket) -> None:
         try:
-            user = await self._authenticator.authenticate(websocket.headers.get("authorization"))
-            if user is None:
-                raise UnauthorizedError
+            user = await self._caller(websocket)
             target = targets.parse(websocket.scope["path"], self._resources.kinds)
+            self._resources.authorizer.require(access.of_target("GET", {}, target, user))
             if target.subresource not in STREAMS:
                 raise BadRequestError("only pods' exec, attach and portforward are spoken over WebSocket")
         except ApiError as error:

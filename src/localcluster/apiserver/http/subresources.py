@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from localcluster.apiserver import kinds, selectors
 from localcluster.apiserver.authn import Authenticator
+from localcluster.apiserver.authorization import reviews
 from localcluster.apiserver.context import RequestContext, UserInfo
 from localcluster.apiserver.errors import (
     BadRequestError,
@@ -57,9 +58,13 @@ class Actions:
                 shown = await self._authenticator.review(document)
             case "selfsubjectreviews":
                 shown = _answered(document, target.kind, {"userInfo": user.as_json()})
-            case _:
-                # There is no authorizer: whoever is authenticated may do everything.
-                shown = _answered(document, target.kind, {"allowed": True, "reason": "this cluster allows every user"})
+            case "selfsubjectrulesreviews":
+                status = reviews.rules(self._resources.authorizer, document, user)
+                shown = _answered(document, target.kind, status)
+            case plural:
+                about_self, local = plural == "selfsubjectaccessreviews", target.namespace
+                status = reviews.access(self._resources.authorizer, document, user, local, about_self=about_self)
+                shown = _answered(document, target.kind, status)
         return negotiation.answer(shown, code=201, warnings=context.warnings)
 
     async def _bind(self, target: Target, binding: Object, context: RequestContext) -> Object:

@@ -25,6 +25,12 @@ def unknown_path() -> NotFoundError:
     return NotFoundError("the server could not find the requested resource")
 
 
+def names_resource(path: str) -> bool:
+    """Whether a path is of a resource's form; any other names a document."""
+    root, *steps = path.strip("/").split("/")
+    return (root == "api" and len(steps) > 1) or (root == "apis" and len(steps) > 2)
+
+
 def parse(path: str, kinds: Kinds) -> Target:
     """The target of `/api/v1/...` or `/apis/<group>/<version>/...`. NotFoundError if there is no such resource."""
     root, *steps = path.strip("/").split("/")

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from localcluster.apiserver import conversion, scale
 from localcluster.apiserver.context import RequestContext, UserInfo
 from localcluster.apiserver.errors import BadRequestError, MethodNotAllowedError, UnsupportedMediaTypeError
-from localcluster.apiserver.http import negotiation, views, watching
+from localcluster.apiserver.http import access, negotiation, views, watching
 from localcluster.apiserver.http.targets import Target
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.resources import Resources, selection
@@ -156,6 +156,8 @@ class Verbs:
         context = context_of(request, user)
         body = await negotiation.document_of(request)
         before = self._resources.store.get(target.kind.storage_key, target.namespace or "", target.name)
+        if before is None and patch_type == "apply":
+            self._resources.authorizer.require(access.of_target("POST", {}, target, user))
         patched = await self._resources.patch(
             target.kind, target.namespace or "", target.name, patch_type, body, target.subresource or None, context
         )

@@ -1,0 +1,1 @@
+"""Who may do what: Kubernetes' role-based access control."""
