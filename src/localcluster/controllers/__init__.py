@@ -6,14 +6,18 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from localcluster.controllers import (
+    cron_jobs,
+    daemon_sets,
     deployments,
     endpoint_slices,
     endpoints,
     events,
     garbage,
+    jobs,
     namespaces,
     replica_sets,
     scheduling,
+    stateful_sets,
 )
 from localcluster.controllers.runner import Controller, Runner
 
@@ -39,6 +43,12 @@ def standard(resources: Resources, ca_certificate: str) -> tuple[Controller, ...
         Controller("namespace-contents", namespaces.keys, default_contents),
         Controller("deployment", deployments.keys, deployments.reconcile),
         Controller("replicaset", replica_sets.keys, replica_sets.reconcile, replica_sets.created, replica_sets.failed),
+        Controller(
+            "statefulset", stateful_sets.keys, stateful_sets.reconcile, stateful_sets.created, stateful_sets.failed
+        ),
+        Controller("daemonset", daemon_sets.keys, daemon_sets.reconcile, daemon_sets.created, daemon_sets.failed),
+        Controller("job", jobs.keys, jobs.reconcile, jobs.created, jobs.failed),
+        Controller("cronjob", cron_jobs.keys, cron_jobs.reconcile, cron_jobs.created, cron_jobs.failed),
         Controller("endpoints", endpoints.keys, endpoints.reconcile),
         Controller("endpointslice", endpoint_slices.keys, endpoint_slices.reconcile),
         Controller("namespace", namespaces.keys, namespaces.finish),

@@ -6,12 +6,9 @@ Source: kube-controller-manager's deployment controller.
 from __future__ import annotations
 
 import copy
-import hashlib
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
-
-import msgspec
 
 from localcluster.apiserver import kinds
 from localcluster.apiserver.kinds import KindInfo
@@ -20,6 +17,7 @@ from localcluster.controllers import pods, rollout
 from localcluster.controllers.deployment_status import status_writes
 from localcluster.controllers.ownership import adoptions
 from localcluster.controllers.state import Name, State, controller_of, is_terminating, name_of, owner_reference
+from localcluster.controllers.templates import content_hash
 from localcluster.controllers.writes import Create, Delete, Patch, Record, Update, Write
 
 Object = dict[str, Any]
@@ -41,9 +39,6 @@ _OWN_ANNOTATIONS = frozenset(
         "deprecated.deployment.rollback.to",
     }
 )
-# Without vowels and look-alikes, so that no hash is a word: apimachinery/pkg/util/rand.
-_SAFE_LETTERS = "bcdfghjklmnpqrstvwxz2456789"
-_HASH_LENGTH = 10
 
 
 def keys(state: State, kind: KindInfo, old: Object | None, new: Object | None) -> Iterable[Name]:
@@ -106,13 +101,6 @@ def current_replica_set(deployment: Object, owned: list[Object]) -> Object | Non
     return None
 
 
-def template_hash(template: Object, collisions: int = 0) -> str:
-    """The label value that tells ReplicaSets of one Deployment apart; `collisions` gives another one."""
-    content = msgspec.json.encode([template, collisions], order="deterministic")
-    digest = hashlib.sha256(content).digest()
-    return "".join(_SAFE_LETTERS[byte % len(_SAFE_LETTERS)] for byte in digest[:_HASH_LENGTH])
-
-
 def _without_hash(template: Object) -> Object:
     metadata = dict(template.get("metadata") or {})
     metadata["labels"] = {name: v for name, v in (metadata.get("labels") or {}).items() if name != HASH_LABEL}
@@ -142,7 +130,7 @@ def _first_step(deployment: Object, old: list[Object]) -> list[Write]:
     about, spec = deployment["metadata"], deployment["spec"]
     template = copy.deepcopy(spec["template"])
     collisions = (deployment.get("status") or {}).get("collisionCount") or 0
-    label = template_hash(_without_hash(template), collisions)
+    label = content_hash(_without_hash(template), collisions)
     name = f"{about['name']}-{label}"
     template.setdefault("metadata", {}).setdefault("labels", {})[HASH_LABEL] = label
     selector = copy.deepcopy(spec["selector"])

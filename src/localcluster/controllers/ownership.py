@@ -1,9 +1,10 @@
-"""Adoption: objects that a controller's selector matches and that nobody controls become its own."""
+"""Adoption and release: whose an object is follows from the selectors of those who may own it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from localcluster.apiserver import kinds
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.selectors import structured
 from localcluster.controllers.state import State, controller_of, is_terminating, owner_reference
@@ -28,3 +29,19 @@ def adoptions(state: State, owner_kind: KindInfo, owner: Object, kind: KindInfo)
         body = {"metadata": {"uid": about["uid"], "ownerReferences": references}}
         writes.append(Patch(kind, about["namespace"], about["name"], body))
     return writes
+
+
+def released(owner: Object, mine: list[Object]) -> tuple[list[Object], list[Write]]:
+    """Pods whose labels were changed away from the selector are let go, to live on without a controller."""
+    matches = structured(owner["spec"].get("selector"))
+    kept: list[Object] = []
+    writes: list[Write] = []
+    for pod in mine:
+        if matches(pod["metadata"].get("labels") or {}) or is_terminating(pod):
+            kept.append(pod)
+            continue
+        references = [r for r in pod["metadata"]["ownerReferences"] if not r.get("controller")]
+        about = pod["metadata"]
+        body = {"metadata": {"uid": about["uid"], "ownerReferences": references or None}}
+        writes.append(Patch(kinds.POD, about["namespace"], about["name"], body))
+    return kept, writes

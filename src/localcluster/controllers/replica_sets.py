@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
@@ -13,9 +12,10 @@ from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.selectors import structured
 from localcluster.controllers import pods
 from localcluster.controllers.conditions import with_condition, without
-from localcluster.controllers.ownership import adoptions
-from localcluster.controllers.state import Name, State, controller_of, is_terminating, name_of, owner_reference
-from localcluster.controllers.writes import Again, Create, Delete, Patch, Record, Update, Write
+from localcluster.controllers.ownership import adoptions, released
+from localcluster.controllers.state import Name, State, controller_of, is_terminating, name_of
+from localcluster.controllers.templates import creation, new_pod
+from localcluster.controllers.writes import Again, Delete, Record, Update, Write
 
 Object = dict[str, Any]
 
@@ -49,19 +49,21 @@ def reconcile(state: State, key: Name, now: datetime) -> list[Write]:
     mine = state.controlled(kinds.POD, replica_set)
     if not is_terminating(replica_set):
         writes += adoptions(state, kinds.REPLICA_SET, replica_set, kinds.POD)
-        mine, released = _released(replica_set, mine)
+        mine, let_go = released(replica_set, mine)
     active = [pod for pod in mine if pods.is_active(pod)]
     if not is_terminating(replica_set):
         wanted = replica_set["spec"].get("replicas", 1)
         if len(active) < wanted:
             # Adopted pods count with the next reconciliation; creating beside them would make too many.
-            writes += [_new_pod(replica_set)] * min(max(0, wanted - len(active) - len(writes)), _BURST)
+            writes += [creation(new_pod(kinds.REPLICA_SET, replica_set, replica_set["spec"]["template"]))] * min(
+                max(0, wanted - len(active) - len(writes)), _BURST
+            )
         elif len(active) > wanted:
             victims = sorted(active, key=_deletion_rank)[: min(len(active) - wanted, _BURST)]
             for pod in victims:
                 message = f"Deleted pod: {pod['metadata']['name']}"
                 writes += [Delete(kinds.POD, pod), _event(replica_set, "SuccessfulDelete", message)]
-        writes += released
+        writes += let_go
     return writes + _status_writes(replica_set, active, now)
 
 
@@ -90,37 +92,6 @@ def failed(state: State, key: Name, error: ApiError, now: datetime) -> list[Writ
 
 def _event(replica_set: Object, reason: str, message: str) -> Record:
     return Record(kinds.REPLICA_SET, replica_set, reason, message, _COMPONENT)
-
-
-def _released(replica_set: Object, mine: list[Object]) -> tuple[list[Object], list[Write]]:
-    """Pods whose labels were changed away from the selector are let go, to live on without a controller."""
-    matches = structured(replica_set["spec"].get("selector"))
-    kept: list[Object] = []
-    writes: list[Write] = []
-    for pod in mine:
-        if matches(pod["metadata"].get("labels") or {}) or is_terminating(pod):
-            kept.append(pod)
-            continue
-        references = [r for r in pod["metadata"]["ownerReferences"] if not r.get("controller")]
-        about = pod["metadata"]
-        body = {"metadata": {"uid": about["uid"], "ownerReferences": references or None}}
-        writes.append(Patch(kinds.POD, about["namespace"], about["name"], body))
-    return kept, writes
-
-
-def _new_pod(replica_set: Object) -> Create:
-    about, template = replica_set["metadata"], copy.deepcopy(replica_set["spec"]["template"])
-    metadata: Object = {
-        name: template["metadata"][name]
-        for name in ("labels", "annotations", "finalizers")
-        if (template.get("metadata") or {}).get(name)
-    }
-    metadata |= {
-        "generateName": f"{about['name']}-",
-        "namespace": about["namespace"],
-        "ownerReferences": [owner_reference(kinds.REPLICA_SET, replica_set)],
-    }
-    return Create(kinds.POD, {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]})
 
 
 def _deletion_rank(pod: Object) -> tuple[Any, ...]:

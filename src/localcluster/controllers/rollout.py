@@ -25,14 +25,15 @@ def limits(deployment: Object) -> Limits:
         return Limits(0, 0)
     replicas = spec.get("replicas", 1)
     rolling = strategy.get("rollingUpdate") or {}
-    surge = _pods(rolling.get("maxSurge", "25%"), replicas, up=True)
-    unavailable = min(_pods(rolling.get("maxUnavailable", "25%"), replicas, up=False), replicas)
+    surge = pods_of(rolling.get("maxSurge", "25%"), replicas, up=True)
+    unavailable = min(pods_of(rolling.get("maxUnavailable", "25%"), replicas, up=False), replicas)
     if not surge and not unavailable:
         unavailable = 1
     return Limits(surge, unavailable)
 
 
-def _pods(amount: int | str, replicas: int, *, up: bool) -> int:
+def pods_of(amount: int | str, replicas: int, *, up: bool) -> int:
+    """A number of pods, or a percentage of `replicas` such as "25%", as a number of pods."""
     if isinstance(amount, int):
         return amount
     share = int(amount.removesuffix("%")) * replicas / 100

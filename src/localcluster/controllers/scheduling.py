@@ -37,12 +37,12 @@ def reconcile(state: State, key: Name, now: datetime) -> list[Write]:
     nodes = sorted(state.all_of(kinds.NODE), key=lambda node: node["metadata"]["name"])
     refusals: Counter[str] = Counter()
     for node in nodes:
-        refusal = _refusal(pod, node)
-        if refusal is None:
+        why = refusal(pod, node)
+        if why is None:
             chosen = node["metadata"]["name"]
             text = f"Successfully assigned {key[0]}/{key[1]} to {chosen}"
             return [Bind(pod, chosen), Record(kinds.POD, pod, "Scheduled", text, SCHEDULER)]
-        refusals[refusal] += 1
+        refusals[why] += 1
     if nodes:
         reasons = ", ".join(f"{count} node(s) {reason}" for reason, count in sorted(refusals.items()))
         message = f"0/{len(nodes)} nodes are available: {reasons}."
@@ -81,7 +81,7 @@ def _is_pending(pod: Object) -> bool:
     return ours and not spec.get("nodeName") and not spec.get("schedulingGates") and not is_terminating(pod)
 
 
-def _refusal(pod: Object, node: Object) -> str | None:
+def refusal(pod: Object, node: Object) -> str | None:
     """Why the pod may not run on the node, in the scheduler's words; None if it may."""
     spec = pod.get("spec") or {}
     labels = node["metadata"].get("labels") or {}

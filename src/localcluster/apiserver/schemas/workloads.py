@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from localcluster import schedules
 from localcluster.apiserver import errors
 from localcluster.apiserver.errors import FieldError
 from localcluster.apiserver.kinds import KindInfo
@@ -39,15 +40,17 @@ def validate_job(value: dict[str, Any], old: dict[str, Any] | None) -> list[Fiel
 
 
 def validate_cron_job(value: dict[str, Any]) -> list[FieldError]:
-    """The violations in a CronJob. The schedule's own syntax is not looked into beyond its five fields."""
+    """The violations in a CronJob."""
     spec: dict[str, Any] = value.get("spec") or {}
     schedule = spec.get("schedule") or ""
     found: list[FieldError] = []
     if not schedule:
         found.append(errors.required("spec.schedule"))
-    elif not schedule.startswith("@") and len(schedule.split()) != 5:
-        detail = f"Expected exactly 5 fields, found {len(schedule.split())}: {schedule}"
-        found.append(errors.invalid("spec.schedule", schedule, detail))
+    else:
+        try:
+            schedules.parse(schedule)
+        except schedules.ScheduleError as error:
+            found.append(errors.invalid("spec.schedule", schedule, str(error)))
     policy = spec.get("concurrencyPolicy")
     if policy is not None and policy not in _CONCURRENCY:
         found.append(errors.not_supported("spec.concurrencyPolicy", policy, _CONCURRENCY))

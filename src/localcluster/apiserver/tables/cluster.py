@@ -24,6 +24,7 @@ from localcluster.apiserver.tables.cells import (
 Object = dict[str, Any]
 
 _ROLE_LABEL = "node-role.kubernetes.io/"
+_ACCESS_MODES = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
 
 
 def _namespace(item: Object, now: datetime) -> list[Cell]:
@@ -130,10 +131,9 @@ def _disruption_budget(item: Object, now: datetime) -> list[Cell]:
 
 def _claim(item: Object, now: datetime) -> list[Cell]:
     spec, status = item.get("spec") or {}, item.get("status") or {}
-    words = {"ReadWriteOnce": "RWO", "ReadOnlyMany": "ROX", "ReadWriteMany": "RWX", "ReadWriteOncePod": "RWOP"}
     phase = "Terminating" if item["metadata"].get("deletionTimestamp") else status.get("phase", "")
     bound = bool(spec.get("volumeName"))
-    modes = ",".join(words.get(mode, mode) for mode in status.get("accessModes") or ()) if bound else ""
+    modes = ",".join(_ACCESS_MODES.get(mode, mode) for mode in status.get("accessModes") or ()) if bound else ""
     capacity = (status.get("capacity") or {}).get("storage", "") if bound else ""
     return [
         name_of(item),
@@ -145,6 +145,24 @@ def _claim(item: Object, now: datetime) -> list[Cell]:
         spec.get("volumeAttributesClassName") or UNSET,
         age(item, now),
         spec.get("volumeMode") or "",
+    ]
+
+
+def _volume(item: Object, now: datetime) -> list[Cell]:
+    spec, status = item.get("spec") or {}, item.get("status") or {}
+    claim = spec.get("claimRef") or {}
+    return [
+        name_of(item),
+        (spec.get("capacity") or {}).get("storage", ""),
+        ",".join(_ACCESS_MODES.get(mode, mode) for mode in spec.get("accessModes") or ()),
+        spec.get("persistentVolumeReclaimPolicy") or "Retain",
+        "Terminating" if item["metadata"].get("deletionTimestamp") else status.get("phase", ""),
+        f"{claim.get('namespace', '')}/{claim['name']}" if claim.get("name") else "",
+        spec.get("storageClassName") or "",
+        spec.get("volumeAttributesClassName") or UNSET,
+        status.get("reason", ""),
+        age(item, now),
+        spec.get("volumeMode") or "Filesystem",
     ]
 
 
@@ -220,6 +238,22 @@ CLAIMS = Printer(
         wide("VolumeMode"),
     ),
     _claim,
+)
+VOLUMES = Printer(
+    (
+        NAME,
+        Column("Capacity"),
+        Column("Access Modes"),
+        Column("Reclaim Policy"),
+        Column("Status"),
+        Column("Claim"),
+        Column("StorageClass"),
+        Column("VolumeAttributesClass"),
+        Column("Reason"),
+        AGE,
+        wide("VolumeMode"),
+    ),
+    _volume,
 )
 STORAGE_CLASSES = Printer(
     (

@@ -132,6 +132,13 @@ def _cron_job(item: Object, now: datetime) -> list[Cell]:
     ]
 
 
+def _controller_revision(item: Object, now: datetime) -> list[Cell]:
+    owner = next((r for r in item["metadata"].get("ownerReferences") or () if r.get("controller")), None)
+    group = owner["apiVersion"].rpartition("/")[0] if owner else ""
+    kind = f"{owner['kind'].lower()}{'.' if group else ''}{group}" if owner else ""
+    return [name_of(item), f"{kind}/{owner['name']}" if owner else NONE, item.get("revision", 0), age(item, now)]
+
+
 DEPLOYMENTS = Printer(
     (
         NAME,
@@ -185,3 +192,4 @@ CRON_JOBS = Printer(
     ),
     _cron_job,
 )
+CONTROLLER_REVISIONS = Printer((NAME, Column("Controller"), Column("Revision", "integer"), AGE), _controller_revision)

@@ -2,85 +2,18 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from node_cluster import SLEEP, WAIT, Node, pod
 
-from kubectl import find
 from localcluster import lifecycle
 
 pytestmark = pytest.mark.linux
-
-WAIT = "--timeout=30s"
-
-
-@dataclass
-class Node:
-    """A cluster of the test's own, and kubectl for it."""
-
-    cluster: lifecycle.Cluster
-    root: Path
-    program: Path
-
-    def run(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, "KUBECONFIG": str(self.cluster.kubeconfig)}
-        command = [str(self.program), *arguments]
-        return subprocess.run(
-            command, input=stdin, capture_output=True, text=True, env=environment, timeout=60, check=False
-        )
-
-    def kubectl(self, *arguments: str, stdin: str = "") -> str:
-        answer = self.run(*arguments, stdin=stdin)
-        assert answer.returncode == 0, answer.stderr
-        return answer.stdout
-
-    def apply(self, *objects: dict[str, Any]) -> None:
-        self.kubectl(
-            "create",
-            "--validate=false",
-            "-f",
-            "-",
-            stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}),
-        )
-
-    def ready(self, pod: str) -> None:
-        self.kubectl("wait", "--for=condition=ready", f"pod/{pod}", WAIT)
-
-    def pod(self, name: str) -> Any:
-        return json.loads(self.kubectl("get", "pod", name, "-o", "json"))
-
-
-@pytest.fixture(scope="module")
-def node() -> Iterator[Node]:
-    # Not pytest's own folder: a socket's path must be short.
-    root = Path(tempfile.mkdtemp(prefix="node-"))
-    cluster = lifecycle.up("node", images={}, root=root)
-    try:
-        yield Node(cluster, root, find())
-    finally:
-        lifecycle.down("node", root=root)
-        shutil.rmtree(root, ignore_errors=True)
-
-
-def pod(name: str, script: str, **spec: Any) -> dict[str, Any]:
-    container = {"name": "main", "image": "busybox", "command": ["sh", "-c", script], **spec.pop("container", {})}
-    return {
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": {"name": name},
-        "spec": {"terminationGracePeriodSeconds": 1, "containers": [container], **spec},
-    }
-
-
-SLEEP = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
 
 
 def web(replicas: int) -> tuple[dict[str, Any], ...]:

@@ -8,6 +8,7 @@ from cluster_objects import NOW, deployment, metadata, pod, replica_set, state
 from localcluster.apiserver import kinds
 from localcluster.controllers import deployments, rollout
 from localcluster.controllers.state import State
+from localcluster.controllers.templates import content_hash
 from localcluster.controllers.writes import Again, Create, Delete, Patch, Record, Update, Write
 
 Object = dict[str, Any]
@@ -69,14 +70,14 @@ def test_a_new_deployment_gets_its_replica_set_at_full_size() -> None:
 def test_the_same_template_has_the_same_hash_and_another_one_another() -> None:
     first, second = deployment()["spec"]["template"], deployment("web:2")["spec"]["template"]
 
-    assert deployments.template_hash(first) == deployments.template_hash(deployment()["spec"]["template"])
-    assert deployments.template_hash(first) != deployments.template_hash(second)
-    assert deployments.template_hash(first) != deployments.template_hash(first, 1)
+    assert content_hash(first) == content_hash(deployment()["spec"]["template"])
+    assert content_hash(first) != content_hash(second)
+    assert content_hash(first) != content_hash(first, 1)
 
 
 def test_another_replica_set_with_the_same_hash_is_counted_as_a_collision() -> None:
     owner = deployment("web:2")
-    label = deployments.template_hash(owner["spec"]["template"])
+    label = content_hash(owner["spec"]["template"])
     found = state(deployments=[owner], replicasets=[replica_set(owner, f"web-{label}", 2, image="web:1")])
 
     collisions = [
