@@ -1,5 +1,7 @@
 """The signer: a certificate that may sign, its key, and the way from it to the roots."""
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -10,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from mutua.ca import template as templates
-from mutua.ca.bundle import certificates, pem
+from mutua.ca.bundle import certificates, digest, pem
 from mutua.ca.errors import AuthorityError
 from mutua.secret import Secret
 
@@ -30,6 +32,16 @@ class Authority:
     def root_bundle(self) -> str:
         """The roots as PEM, as every peer of this mesh must hold them."""
         return pem(self.roots)
+
+    @property
+    def issuer_id(self) -> str:
+        """By which a chain is recognised as this authority's: `issuer_id(leaf, intermediates)` of what it signs."""
+        return _issuer_id(_authority_key_identifier(self.certificate).key_identifier or b"", self.chain)
+
+    @property
+    def id(self) -> str:
+        """The issuer id and, after the last dash, which roots belong to it: another id means a rollover."""
+        return f"{self.issuer_id}-{digest(self.roots)[:16]}"
 
     @property
     def signs_slowly(self) -> bool:
@@ -80,6 +92,23 @@ def load(certificate_pem: bytes, key_pem: Secret, roots_pem: bytes, chain_pem: b
         raise AuthorityError(f"signing certificate has expired at {certificate.not_valid_after_utc:%Y-%m-%dT%H:%M:%SZ}")
     path = _path(certificate, chain, roots)
     return Authority(certificate=certificate, chain=path, roots=roots, key=key)
+
+
+def issuer_id(leaf: x509.Certificate, intermediates: Iterable[x509.Certificate]) -> str:
+    """Who issued a presented chain: the signer's key and the way to the root, without the root; "" if it does not say.
+
+    A root renewed with its key stays the same issuer, since what it signed before verifies with it.
+    """
+    try:
+        identifier = leaf.extensions.get_extension_for_class(x509.AuthorityKeyIdentifier).value.key_identifier
+    except (x509.ExtensionNotFound, ValueError):
+        return ""
+    return _issuer_id(identifier or b"", intermediates)
+
+
+def _issuer_id(key_identifier: bytes, intermediates: Iterable[x509.Certificate]) -> str:
+    way = hashlib.sha256(b"".join(hashlib.sha256(der(each)).digest() for each in intermediates)).hexdigest()[:16]
+    return f"{key_identifier.hex()}-{way}"
 
 
 def signature_hash(key: PrivateKey) -> hashes.SHA256 | hashes.SHA384:

@@ -1,5 +1,6 @@
 """Sets of root certificates: read, merge, compare; and which files of a plugged-in authority are there."""
 
+import hashlib
 from collections.abc import Collection, Iterable
 from enum import Enum
 
@@ -58,6 +59,12 @@ def merged(bundles: Iterable[bytes]) -> str:
                 raise ValueError(f"certificate {certificate.serial_number:x} is not a CA certificate")
             texts.add(pem((certificate,)))
     return "".join(sorted(texts))
+
+
+def digest(values: Iterable[x509.Certificate]) -> str:
+    """By which two parties see whether they trust the same roots: SHA-256 in hex, whatever the order and repetition."""
+    fingerprints = sorted({hashlib.sha256(value.public_bytes(Encoding.DER)).digest() for value in values})
+    return hashlib.sha256(b"".join(fingerprints)).hexdigest()
 
 
 def one_contains_other(current: bytes, new: bytes) -> bool:

@@ -1,5 +1,6 @@
 """Workloads: what a pod is to the mesh."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from mutua.api.core import SIDECAR_CONTAINER, Pod
@@ -58,6 +59,16 @@ def from_pod(pod: Pod) -> Workload | None:
             if port.name and port.protocol == "TCP"
         ),
     )
+
+
+def accounts_with_sidecar(pods: Iterable[object]) -> dict[tuple[str, str], str]:
+    """By (namespace, name): the service account of each pod that has an address and speaks mutual TLS."""
+    found = (from_pod(pod) for pod in pods if isinstance(pod, Pod))
+    return {
+        (workload.namespace, workload.name): workload.service_account
+        for workload in found
+        if workload is not None and workload.has_sidecar and workload.addresses
+    }
 
 
 def _has_sidecar(pod: Pod, container_names: set[str]) -> bool:

@@ -1,22 +1,18 @@
 """The agent while its Envoy runs: certificates in, certificates out, and an orderly end."""
 
 import asyncio
-import random
 import signal
 from datetime import timedelta
 from subprocess import Popen
 
-from mutua.ca import rotation
 from mutua.errors import MutuaError
+from mutua.programs.agent_identity import WorkloadIdentity
 from mutua.programs.agent_settings import AgentSettings
 from mutua.servers.sds import SecretService
-from mutua.system import clock, keys
-from mutua.system.ca_client import CaClient, CaClientSettings, WorkloadCertificate, endless_back_off
+from mutua.system import keys
+from mutua.system.ca_client import CaClient, CaClientSettings
 from mutua.system.logs import Log
 from mutua.system.processes import Child
-
-SHORTEST_LIFE = timedelta(seconds=1)
-"""Between two certificates; whatever the settings say, an agent does not ask in a loop."""
 
 SHORTEST_DRAIN = timedelta(seconds=1)
 """Peers learn of a pod's end after its SIGTERM; what they still send in this time is served."""
@@ -39,7 +35,8 @@ async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
     await secrets.start(settings.socket_path)
     ended = asyncio.ensure_future(envoy.wait())
     stopped = asyncio.ensure_future(stop.wait())
-    renewal = asyncio.ensure_future(keep_certificate(settings, CaClient(_client_settings(settings)), secrets))
+    identity = WorkloadIdentity(settings, CaClient(_client_settings(settings)), secrets)
+    renewal = asyncio.ensure_future(identity.keep())
     try:
         await asyncio.wait((ended, stopped, renewal), return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -54,50 +51,6 @@ async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
         stopped.cancel()
         await envoy.stop(ENVOY_PATIENCE_SECONDS)
         await secrets.stop()
-
-
-async def keep_certificate(
-    settings: AgentSettings, client: CaClient, secrets: SecretService, now: clock.Clock = clock.now
-) -> None:
-    """Get a certificate, publish it, replace it in time; for ever, and whatever the control plane does."""
-    current: WorkloadCertificate | None = None
-    failures = 0
-    while True:
-        try:
-            fresh = await client.certificate(current)
-        except (MutuaError, OSError, ValueError) as error:
-            failures += 1
-            await _wait_after_failure(error, failures, current, now)
-            continue
-        failures = 0
-        secrets.publish(fresh.chain, fresh.key, fresh.roots)
-        current = fresh
-        jitter = random.uniform(-1, 1) * settings.grace_ratio_jitter  # noqa: S311 - spread, not secrecy
-        delay = rotation.delay(fresh.created, fresh.expires, now(), settings.grace_ratio, jitter)
-        renewal = now() + max(delay, SHORTEST_LIFE)
-        _LOG.info(
-            "certificate received",
-            identity=settings.identity,
-            serial=f"{fresh.serial:x}",
-            not_after=f"{fresh.expires:%Y-%m-%dT%H:%M:%SZ}",
-            next_rotation=f"{renewal:%Y-%m-%dT%H:%M:%SZ}",
-        )
-        await clock.sleep_until(renewal, now)
-
-
-async def _wait_after_failure(
-    error: Exception, failures: int, current: WorkloadCertificate | None, now: clock.Clock
-) -> None:
-    pause = endless_back_off(failures)
-    if failures & (failures - 1) == 0:  # the 1st, 2nd, 4th, 8th…: an outage of hours fills no disk
-        fields = {"error": error, "attempt": failures, "retry_in": f"{pause.total_seconds():.1f}s"}
-        if current is None:
-            _LOG.warn("no certificate yet, mutual TLS cannot start", **fields)
-        elif now() < current.expires:
-            _LOG.warn("renewal failed", valid_until=f"{current.expires:%Y-%m-%dT%H:%M:%SZ}", **fields)
-        else:
-            _LOG.error("the certificate has expired, peers refuse this workload", **fields)
-    await asyncio.sleep(pause.total_seconds())
 
 
 async def _drain(settings: AgentSettings, ended: "asyncio.Future[int]") -> None:

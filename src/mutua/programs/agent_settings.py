@@ -25,6 +25,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that one agent depends on."""
 
     identity: SpiffeId
+    pod: str
     bootstrap: BootstrapSettings
     token_address: str  # host:port for the first certificate
     renewal_address: str  # host:port for the next ones
@@ -79,6 +80,7 @@ def read(
     workload = pod_labels.get("app") or environment.get("ISTIO_META_WORKLOAD_NAME") or pod
     return AgentSettings(
         identity=SpiffeId.of(trust_domain, namespace, account),
+        pod=pod,
         bootstrap=BootstrapSettings(
             node_id=bootstrap.node_id(address, pod, namespace, cluster_domain),
             node_cluster=f"{workload}.{namespace}",

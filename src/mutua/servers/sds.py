@@ -41,19 +41,43 @@ class SecretService:
         self._polling: asyncio.Task[None] | None = None
         self._resources: dict[str, any_pb2.Any] = {}
         self._versions: dict[str, int] = {}
-        self._streams: set[asyncio.Event] = set()
+        self._streams: set[_Stream] = set()
+        self._acknowledged = asyncio.Event()
         self._server: grpc.aio.Server | None = None
 
-    def publish(self, certificate_chain: bytes, key: Secret, roots: bytes) -> None:
-        """Replace the secrets (PEM) and push those that changed to every stream that asked for them."""
+    def publish(self, certificate_chain: bytes, key: Secret, roots: bytes, revoked: bytes = b"") -> None:
+        """Replace the secrets (PEM) and push those that changed to every stream that asked for them.
+
+        `revoked`: certificate revocation lists; with them, Envoy refuses whom they name.
+        """
         certificate = secret_pb2.Secret(name=CERTIFICATE_SECRET)
         certificate.tls_certificate.certificate_chain.inline_bytes = certificate_chain
         certificate.tls_certificate.private_key.inline_bytes = key.reveal()
         root = secret_pb2.Secret(name=ROOT_SECRET)
         root.validation_context.trusted_ca.inline_bytes = roots
+        if revoked.strip():
+            root.validation_context.crl.inline_bytes = revoked
         for secret in (root, certificate):
             self._put(secret)
         self._wake_streams()
+
+    async def acknowledged(self, seconds: float) -> bool:
+        """Whether Envoy uses what was published last: every stream has acknowledged it within `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                while not self._in_force():
+                    self._acknowledged.clear()
+                    await self._acknowledged.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def _in_force(self) -> bool:
+        ours = [(stream, name) for stream in self._streams for name in KNOWN_NAMES if name in stream.names]
+        asked = {name for _, name in ours}
+        return asked == set(KNOWN_NAMES) and all(
+            stream.acknowledged.get(name) == self._versions.get(name) for stream, name in ours
+        )
 
     async def start(self, socket: Path) -> None:
         """Listen on `socket`, for this user alone; a stale one is replaced. Raises OSError, UnavailableError."""
@@ -93,8 +117,8 @@ class SecretService:
             self._versions[secret.name] = self._versions.get(secret.name, 0) + 1
 
     def _wake_streams(self) -> None:
-        for wake in self._streams:
-            wake.set()
+        for stream in self._streams:
+            stream.wake.set()
 
     async def _admit(self, names: Iterable[str], context: _Context) -> None:
         """Let a stream have these names: read those from files, refuse the others that are not ours."""
@@ -124,61 +148,68 @@ class SecretService:
         return [name for name in names if self._versions.get(name, 0) > sent.get(name, 0)]
 
     async def _stream_secrets(self, _requests: object, context: _Context) -> None:
-        names: tuple[str, ...] = ()
-        sent: dict[str, int] = {}
+        stream = _Stream()
         nonce = 0
-        async for request in self._turns(context):
+        async for request in self._turns(stream, context):
             if request is not None:
                 _log_rejection(request)
                 if request.response_nonce not in ("", str(nonce)):
                     continue  # about an answer that a newer one has replaced
+                self._take_acknowledgement(stream, request)
                 await self._admit(request.resource_names, context)
-                if tuple(request.resource_names) != names:
-                    names = tuple(dict.fromkeys(request.resource_names))
-                    sent.clear()
+                if list(request.resource_names) != list(stream.names):
+                    stream.names = dict.fromkeys(request.resource_names)
+                    stream.sent.clear()
             # State of the world: an answer holds everything asked for, so it waits until all of it exists.
-            if names and self._newer(names, sent) and all(name in self._resources for name in names):
+            names = stream.names
+            if names and self._newer(names, stream.sent) and all(name in self._resources for name in names):
                 nonce += 1
-                sent = {name: self._versions[name] for name in names}
+                stream.sent = {name: self._versions[name] for name in names}
                 await context.write(
                     discovery_pb2.DiscoveryResponse(
                         type_url=TYPE_URL,
-                        version_info=".".join(str(sent[name]) for name in names),
+                        version_info=".".join(str(stream.sent[name]) for name in names),
                         nonce=str(nonce),
                         resources=[self._resources[name] for name in names],
                     )
                 )
 
     async def _delta_secrets(self, _requests: object, context: _Context) -> None:
-        names: dict[str, None] = {}  # an ordered set
-        sent: dict[str, int] = {}
+        stream = _Stream()
         nonce = 0
-        async for request in self._turns(context):
+        async for request in self._turns(stream, context):
             if request is not None:
                 _log_rejection(request)
+                if request.response_nonce == str(nonce):
+                    self._take_acknowledgement(stream, request)
                 await self._admit(request.resource_names_subscribe, context)
                 for name in request.resource_names_unsubscribe:
-                    names.pop(name, None)
+                    stream.names.pop(name, None)
                 for name in request.resource_names_subscribe:
-                    names[name] = None
-                    sent.pop(name, None)  # a repeated subscription asks for it again
-            if changed := self._newer(names, sent):
+                    stream.names[name] = None
+                    stream.sent.pop(name, None)  # a repeated subscription asks for it again
+            if changed := self._newer(stream.names, stream.sent):
                 nonce += 1
-                sent |= {name: self._versions[name] for name in changed}
+                stream.sent |= {name: self._versions[name] for name in changed}
                 resources = [
-                    discovery_pb2.Resource(name=name, version=str(sent[name]), resource=self._resources[name])
+                    discovery_pb2.Resource(name=name, version=str(stream.sent[name]), resource=self._resources[name])
                     for name in changed
                 ]
                 await context.write(
                     discovery_pb2.DeltaDiscoveryResponse(type_url=TYPE_URL, nonce=str(nonce), resources=resources)
                 )
 
-    async def _turns(self, context: _Context) -> Any:
+    def _take_acknowledgement(self, stream: "_Stream", request: Any) -> None:
+        """The last answer was taken, unless the request says that it was refused."""
+        if request.response_nonce and not _is_rejection(request):
+            stream.acknowledged = dict(stream.sent)
+            self._acknowledged.set()
+
+    async def _turns(self, stream: "_Stream", context: _Context) -> Any:
         """Each request of the stream in order, and None whenever secrets may have changed; ends with the stream."""
-        wake = asyncio.Event()
-        self._streams.add(wake)
+        self._streams.add(stream)
         reading = asyncio.ensure_future(context.read())
-        waiting = asyncio.ensure_future(wake.wait())
+        waiting = asyncio.ensure_future(stream.wake.wait())
         try:
             while True:
                 await asyncio.wait((reading, waiting), return_when=asyncio.FIRST_COMPLETED)
@@ -189,13 +220,23 @@ class SecretService:
                     reading = asyncio.ensure_future(context.read())
                     yield request
                 if waiting.done():
-                    wake.clear()
-                    waiting = asyncio.ensure_future(wake.wait())
+                    stream.wake.clear()
+                    waiting = asyncio.ensure_future(stream.wake.wait())
                     yield None
         finally:
-            self._streams.discard(wake)
+            self._streams.discard(stream)
             reading.cancel()
             waiting.cancel()
+
+
+class _Stream:
+    """What one stream asked for, was sent and has acknowledged, by secret's name."""
+
+    def __init__(self) -> None:
+        self.wake = asyncio.Event()
+        self.names: dict[str, None] = {}  # an ordered set
+        self.sent: dict[str, int] = {}
+        self.acknowledged: dict[str, int] = {}
 
 
 def _bind(server: grpc.aio.Server, socket: Path) -> None:
@@ -213,8 +254,12 @@ def _bind(server: grpc.aio.Server, socket: Path) -> None:
         os.umask(before)
 
 
+def _is_rejection(request: Any) -> bool:
+    return bool(request.HasField("error_detail") and request.error_detail.code)
+
+
 def _log_rejection(request: Any) -> None:
-    if request.HasField("error_detail") and request.error_detail.code:
+    if _is_rejection(request):
         # Envoy's message names the secret and what is wrong with it; it holds no key.
         _LOG.error("Envoy refused a secret", message=request.error_detail.message)
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import grpc
 import grpc.aio
@@ -15,8 +16,9 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
+from google.protobuf import empty_pb2, struct_pb2
 
-from mutua.ca import bundle
+from mutua.ca import authority, bundle
 from mutua.errors import InternalError, InvalidInputError, MutuaError, UnavailableError
 from mutua.protos import istio_ca_pb2 as protos
 from mutua.secret import Secret
@@ -24,6 +26,7 @@ from mutua.spiffe import SpiffeId
 from mutua.system import clock, files, keys
 from mutua.system.logs import Log
 
+REPORT_METHOD = "/mutua.v1.IdentityService/Report"
 METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 MAX_TOKEN_BYTES = 64 * 1024
 
@@ -78,8 +81,19 @@ class WorkloadCertificate:
     chain: bytes = field(repr=False)  # PEM: leaf, then intermediates
     roots: bytes = field(repr=False)  # PEM
     serial: int
+    issuer: str  # `authority.issuer_id` of the chain
     created: datetime  # when it was received
     expires: datetime
+
+
+class IdentityStatement(NamedTuple):
+    """What an agent says about itself; the certificate that it shows says the rest."""
+
+    pod: str
+    roots: str  # digest of the bundle that Envoy has acknowledged
+    next_rotation: datetime
+    error: str = ""
+    failures: int = 0
 
 
 class CaClient:
@@ -89,8 +103,10 @@ class CaClient:
         self._settings = settings
         self._now = now
 
-    async def certificate(self, current: WorkloadCertificate | None = None) -> WorkloadCertificate:
+    async def certificate(self, current: WorkloadCertificate | None = None, roots: bytes = b"") -> WorkloadCertificate:
         """A certificate for a key made now. While `current` is valid it proves who we are, otherwise the token does.
+
+        `roots` (PEM) are whom to believe; without them, the file at `root_path` says.
 
         Every way is tried, each up to six times. Raises UnavailableError when the control plane does not answer,
         InvalidInputError when it refuses, InternalError when its answer is not what was asked for, OSError when token
@@ -101,19 +117,35 @@ class CaClient:
         request = protos.IstioCertificateRequest(csr=csr, validity_duration=int(self._settings.ttl.total_seconds()))
         if current is not None and self._now() < current.expires:
             try:
-                return self._accept(await self._call(request, current), key)
+                return self._accept(await self._call(request, current, roots), key)
             except MutuaError as error:
                 # A certificate of a root that is gone fails like a dead server, so the token is tried in any case.
                 _LOG.warn("renewal with the current certificate failed, trying the token", error=error.message)
-        return self._accept(await self._call(request, None), key)
+        return self._accept(await self._call(request, None, roots), key)
+
+    async def report(self, current: WorkloadCertificate, statement: IdentityStatement, roots: bytes = b"") -> None:
+        """Tell the control plane what is in force here, proven by that. Raises UnavailableError, OSError."""
+        message = struct_pb2.Struct()
+        message.update(statement._asdict() | {"next_rotation": statement.next_rotation.timestamp()})
+        async with self._channel(current, roots) as channel:
+            method = channel.unary_unary(
+                REPORT_METHOD,
+                request_serializer=struct_pb2.Struct.SerializeToString,
+                response_deserializer=empty_pb2.Empty.FromString,
+            )
+            try:
+                await method(message, timeout=self._settings.call_timeout.total_seconds())
+            except grpc.aio.AioRpcError as error:
+                address = self._settings.renewal_address
+                raise UnavailableError(f"report to {address}: {error.code().name}: {error.details()}") from None
 
     async def _call(
-        self, request: protos.IstioCertificateRequest, current: WorkloadCertificate | None
+        self, request: protos.IstioCertificateRequest, current: WorkloadCertificate | None, roots: bytes
     ) -> Sequence[str]:
         back_off = self._settings.first_back_off.total_seconds()
         for attempt in range(RETRIES + 1):
             try:
-                return await self._call_once(request, current)
+                return await self._call_once(request, current, roots)
             except grpc.aio.AioRpcError as error:
                 if error.code() not in RETRYABLE:
                     raise InvalidInputError(*self._explain(error, current)) from None
@@ -124,7 +156,7 @@ class CaClient:
         raise AssertionError("the loop returns or raises")
 
     async def _call_once(
-        self, request: protos.IstioCertificateRequest, current: WorkloadCertificate | None
+        self, request: protos.IstioCertificateRequest, current: WorkloadCertificate | None, roots: bytes
     ) -> Sequence[str]:
         metadata: list[tuple[str, str]] = []
         if self._settings.cluster_id:
@@ -132,7 +164,7 @@ class CaClient:
         if current is None:
             token = Secret(files.read_limited(self._settings.token_path, MAX_TOKEN_BYTES).strip())
             metadata.append(("authorization", f"Bearer {token.reveal().decode('ascii')}"))
-        async with self._channel(current) as channel:
+        async with self._channel(current, roots) as channel:
             method = channel.unary_unary(
                 METHOD,
                 request_serializer=protos.IstioCertificateRequest.SerializeToString,
@@ -143,9 +175,9 @@ class CaClient:
         return tuple(response.cert_chain)
 
     @contextlib.asynccontextmanager
-    async def _channel(self, current: WorkloadCertificate | None) -> AsyncIterator[grpc.aio.Channel]:
+    async def _channel(self, current: WorkloadCertificate | None, roots: bytes) -> AsyncIterator[grpc.aio.Channel]:
         # Read each time: the kubelet replaces the file when the mesh's roots change.
-        roots = files.read_limited(self._settings.root_path, bundle.MAX_BYTES)
+        roots = roots or files.read_limited(self._settings.root_path, bundle.MAX_BYTES)
         if current is None:
             address, credentials = self._settings.token_address, grpc.ssl_channel_credentials(roots)
         else:
@@ -194,6 +226,7 @@ class CaClient:
             chain=b"".join(parts),
             roots=roots_pem,
             serial=chain[0].serial_number,
+            issuer=authority.issuer_id(chain[0], chain[1:]),
             created=received,
             expires=chain[0].not_valid_after_utc,
         )

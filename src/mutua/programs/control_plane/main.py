@@ -14,19 +14,19 @@ from mutua.analysis import run
 from mutua.analysis.inputs import World
 from mutua.api import decode, kinds, validation
 from mutua.api.findings import Finding
-from mutua.ca.caller import TokenReviewStatus, token_review_status
+from mutua.ca.rollover import Pod
 from mutua.errors import MutuaError, NotFoundError, RefusedError
-from mutua.mesh import build
+from mutua.mesh import build, workloads
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import ProxyView
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.view import Proxy, for_proxy
 from mutua.mesh.workloads import Workload
-from mutua.programs.control_plane import announcements, signing
 from mutua.programs.control_plane.configuration import ConfigurationFollower
 from mutua.programs.control_plane.serving import ServingCertificate
 from mutua.programs.control_plane.settings import (
     ENROLMENT_PORT,
+    IDENTITY_PAGES_PORT,
     MONITORING_PORT,
     READINESS_PORT,
     WEBHOOK_PORT,
@@ -34,14 +34,14 @@ from mutua.programs.control_plane.settings import (
     Settings,
     from_environment,
 )
+from mutua.programs.control_plane.trust import Trust
 from mutua.servers import admin, http, webhooks
-from mutua.servers.ca import CertificateService
 from mutua.servers.plaintext import PlaintextCollector
 from mutua.servers.xds import SERVER_OPTIONS, XdsServer
 from mutua.sources import kubernetes
 from mutua.sources.merge import Merge
 from mutua.spiffe import SpiffeId, TrustDomain
-from mutua.system import clock, logs
+from mutua.system import logs
 from mutua.system.kube import KubeClient
 from mutua.system.logs import Log
 from mutua.verdict import plaintext
@@ -49,6 +49,7 @@ from mutua.verdict.plaintext import PlaintextEdge
 from mutua.xds.node import Node
 
 DRAIN_SECONDS = 1.0
+LOOPBACK = "127.0.0.1"
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - the pod's own network; who may call is decided by certificate or token
 
 _LOG = Log("controlplane")
@@ -63,6 +64,7 @@ class ControlPlane:
         self._version = installed_version("mutua")
         self._snapshot: MeshSnapshot | None = None
         self._objects: ObjectSet | None = None
+        self._accounts: Mapping[Pod, str] | None = None
         self._rebuild = asyncio.Event()
         self._configuration = ConfigurationFollower(kube, settings, self._version, self._rebuild.set)
         self._xds = XdsServer(self._view)
@@ -72,10 +74,7 @@ class ControlPlane:
         """Starts every part and keeps them until cancelled. Raises MutuaError if one cannot start."""
         configuration = await self._configuration.load()
         trust_domain = TrustDomain.parse(configuration.mesh.trust_domain)
-        authority = await signing.load_or_create(self._kube, self._settings.namespace, str(trust_domain), clock.now())
-        serving = ServingCertificate(authority, self._settings.dns_names, clock.now())
-        root = signing.root_certificates(authority)
-        announcer = announcements.RootAnnouncer(self._kube, root)
+        trust = Trust(self._kube, self._settings, trust_domain, lambda: self._accounts)
 
         async def deliver(objects: ObjectSet, unreadable: tuple[Finding, ...]) -> None:
             for finding in unreadable:
@@ -89,23 +88,19 @@ class ControlPlane:
                 )
             self._objects = objects
             await self._publish()
-            announcer.namespaces(frozenset(name for _, name in objects.of_kind(kinds.NAMESPACE)))
+            self._accounts = workloads.accounts_with_sidecar(objects.of_kind(kinds.POD).values())
+            trust.namespaces(frozenset(name for _, name in objects.of_kind(kinds.NAMESPACE)))
 
         merge = Merge(kinds.snapshot_inputs(), deliver)
-        certificates = CertificateService(
-            lambda: authority,
-            self._review_token,
-            trust_domain,
-            limits=self._settings.limits,
-            cluster_id=self._settings.cluster_id,
-        )
-        server = self._grpc_server(certificates, serving)
         application = webhooks.application(lambda: self._configuration.current.injector, self._judge, Log("webhooks"))
-        status = admin.application(self._not_ready, self._version)
+        status = admin.application(lambda: trust.not_ready or self._not_ready(), self._version, trust.samples)
         async with contextlib.AsyncExitStack() as stack:
-            await stack.enter_async_context(http.serving(application, ANY_ADDRESS, WEBHOOK_PORT, serving.webhooks))
             await stack.enter_async_context(http.serving(status, ANY_ADDRESS, MONITORING_PORT))
             await stack.enter_async_context(http.serving(status, ANY_ADDRESS, READINESS_PORT))
+            serving = await trust.start(*self._webhook_names())
+            server = self._grpc_server(trust, serving)
+            await stack.enter_async_context(http.serving(application, ANY_ADDRESS, WEBHOOK_PORT, serving.webhooks))
+            await stack.enter_async_context(http.serving(trust.pages(), LOOPBACK, IDENTITY_PAGES_PORT))
             await server.start()
             stack.push_async_callback(server.stop, DRAIN_SECONDS)
             async with asyncio.TaskGroup() as group:
@@ -113,15 +108,13 @@ class ControlPlane:
                 group.create_task(merge.run())
                 group.create_task(self._configuration.follow())
                 group.create_task(self._rebuild_when_configured())
-                group.create_task(serving.keep_fresh())
-                group.create_task(announcer.run())
+                group.create_task(trust.run())
                 group.create_task(self._plaintext.keep_telling())
-                group.create_task(announcements.announce_webhooks(self._kube, *self._webhook_names(), root))
                 _LOG.info("control plane started", version=self._version, trust_domain=trust_domain)
 
-    def _grpc_server(self, certificates: CertificateService, serving: ServingCertificate) -> grpc.aio.Server:
+    def _grpc_server(self, trust: Trust, serving: ServingCertificate) -> grpc.aio.Server:
         server = grpc.aio.server(options=SERVER_OPTIONS)
-        certificates.add_to(server)
+        trust.add_to(server)
         self._xds.add_to(server)
         self._plaintext.add_to(server)
         server.add_secure_port(f"{ANY_ADDRESS}:{XDS_PORT}", serving.grpc.client_certificate_required())
@@ -193,9 +186,6 @@ class ControlPlane:
             is_complete=True,
         )
         return (*decoded.findings, *run.if_applied(world, self._snapshot, decoded.value))
-
-    async def _review_token(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
-        return token_review_status(await self._kube.token_review(token, audiences))
 
     def _not_ready(self) -> str:
         return "" if self._snapshot is not None else "the cluster's objects have not been read yet"

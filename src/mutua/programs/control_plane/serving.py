@@ -27,18 +27,28 @@ class ServingCertificate:
         self.grpc = ServingTls(self._material())
         self.webhooks = http.ServingCertificate(self._chain(), self._key.reveal())
 
+    def follow(self, authority: Authority) -> None:
+        """Present a certificate of this authority, and believe clients under its roots, from the next handshake on."""
+        if authority.id != self._authority.id:
+            self._authority = authority
+            self._renew()
+
     async def keep_fresh(self) -> None:
         """Renews at 80 % of the certificate's life; new handshakes use the new one at once."""
         while True:
-            await clock.sleep_until(
-                clock.now() + rotation.delay(self._issued_at, self._issued.not_after, clock.now(), jitter=0.0)
-            )
             now = clock.now()
-            self._issued, self._key = self._issue(now)
-            self._issued_at = now
-            self.grpc.replace(self._material())
-            self.webhooks.replace(self._chain(), self._key.reveal())
-            _LOG.info("serving certificate renewed", serial=f"{self._issued.serial:x}", names=",".join(self._dns_names))
+            await clock.sleep_until(now + rotation.delay(self._issued_at, self._issued.not_after, now))
+            # The authority may have brought a new certificate meanwhile.
+            if rotation.delay(self._issued_at, self._issued.not_after, clock.now()) <= timedelta(0):
+                self._renew()
+
+    def _renew(self) -> None:
+        now = clock.now()
+        self._issued, self._key = self._issue(now)
+        self._issued_at = now
+        self.grpc.replace(self._material())
+        self.webhooks.replace(self._chain(), self._key.reveal())
+        _LOG.info("serving certificate renewed", serial=f"{self._issued.serial:x}", names=",".join(self._dns_names))
 
     def _issue(self, now: datetime) -> tuple[issue.Issued, Secret]:
         key = keys.generate()

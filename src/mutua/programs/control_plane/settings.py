@@ -13,6 +13,8 @@ XDS_PORT, ENROLMENT_PORT = CONTROL_PLANE_PORTS
 WEBHOOK_PORT = 15017
 MONITORING_PORT = 15014
 READINESS_PORT = 8080
+IDENTITY_PAGES_PORT = 15016
+"""On the pod's loopback."""
 
 
 class Settings(msgspec.Struct, frozen=True):

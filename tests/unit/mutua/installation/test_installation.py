@@ -79,11 +79,11 @@ def test_the_least_rights() -> None:
     assert told(cluster) == {f"{name}: get list watch" for name in watched} | {
         "authentication.k8s.io/tokenreviews: create",
         "configmaps: create",
-        "configmaps istio-ca-root-cert: get list watch patch",
-        f"{admission}/mutatingwebhookconfigurations istio-sidecar-injector: get patch",
-        f"{admission}/validatingwebhookconfigurations istio-validator-istio-system: get patch",
+        "configmaps istio-ca-root-cert,istio-ca-crl: get list watch patch",
+        f"{admission}/mutatingwebhookconfigurations istio-sidecar-injector: get list watch patch",
+        f"{admission}/validatingwebhookconfigurations istio-validator-istio-system: get list watch patch",
     }
-    assert told(own) == {"secrets: get list watch create patch", "configmaps: get list watch"}
+    assert told(own) == {"secrets: get list watch create patch", "configmaps: get list watch create patch"}
     assert not any("secrets" in line or "*" in line for line in told(cluster))
 
 
