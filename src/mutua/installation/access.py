@@ -7,6 +7,9 @@ from mutua.installation.values import Installation
 READ = ["get", "list", "watch"]
 ROOT_CONFIG_MAP = "istio-ca-root-cert"
 CRL_CONFIG_MAP = "istio-ca-crl"
+# Who may create tokens for this account, which may do nothing else, may look at the control plane's state.
+DEBUG_ACCOUNT = "mutua-debug"
+DEBUG_AUDIENCE = "mutua-debug"
 
 
 def objects(installation: Installation) -> list[Object]:
@@ -21,6 +24,7 @@ def objects(installation: Installation) -> list[Object]:
     rbac = "rbac.authorization.k8s.io"
     return [
         labelled(installation, "v1", "ServiceAccount", CONTROL_PLANE, namespace=namespace),
+        labelled(installation, "v1", "ServiceAccount", DEBUG_ACCOUNT, namespace=namespace),
         labelled(installation, f"{rbac}/v1", "ClusterRole", cluster_name, rules=_cluster_rules(installation)),
         labelled(
             installation,

@@ -3,16 +3,12 @@
 import datetime
 import sys
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import typer
 
-from mutua.errors import InvalidInputError
-from mutua.programs.cli import common
+from mutua.programs.cli import common, envoy_source
 from mutua.programs.cli.common import OutputFormat
-from mutua.programs.cli.main import Options
 from mutua.reports import bootstrap as bootstrap_report
 from mutua.reports import clusters as clusters_report
 from mutua.reports import endpoints as endpoints_report
@@ -20,9 +16,7 @@ from mutua.reports import envoy_dump
 from mutua.reports import listeners as listeners_report
 from mutua.reports import routes as routes_report
 from mutua.reports import secrets as secrets_report
-from mutua.system.kube import KubeClient
-from mutua.system.kube_errors import KubeError
-from mutua.system.kube_pod_http import ENVOY_ADMIN_PORT, PodHttp
+from mutua.system.kube_pod_http import ENVOY_ADMIN_PORT
 
 app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="What a pod's Envoy is configured to."
@@ -39,8 +33,6 @@ Fqdn = Annotated[str, typer.Option("--fqdn", help="Only hosts with this in their
 Direction = Annotated[str, typer.Option("--direction", help="Only inbound or outbound.")]
 Subset = Annotated[str, typer.Option("--subset", help="Only subsets with this in their name.")]
 
-_DUMP = "/config_dump"
-_CLUSTERS = "/clusters?format=json"
 _CLUSTER_TYPE = "envoy.config.cluster.v3.Cluster"
 _LISTENER_TYPE = "envoy.config.listener.v3.Listener"
 _ROUTE_TYPE = "envoy.config.route.v3.RouteConfiguration"
@@ -59,9 +51,9 @@ def secret(
         if wanted is OutputFormat.SHORT:
             sys.stdout.write(secrets_report.table(section, datetime.datetime.now(datetime.UTC)))
         else:
-            common.print_object(_canonical(section, "envoy.admin.v3.SecretsConfigDump"), wanted)
+            common.print_object(envoy_source.canonical(section, "envoy.admin.v3.SecretsConfigDump"), wanted)
 
-    _report(context, "secret", pod, output, file, port, _DUMP, show)
+    _report(context, "secret", pod, output, file, port, envoy_source.DUMP, show)
 
 
 def cluster(
@@ -83,9 +75,9 @@ def cluster(
         if wanted is OutputFormat.SHORT:
             sys.stdout.write(clusters_report.table(found))
         else:
-            common.print_object([_canonical(item, _CLUSTER_TYPE) for item in found], wanted)
+            common.print_object([envoy_source.canonical(item, _CLUSTER_TYPE) for item in found], wanted)
 
-    _report(context, "cluster", pod, output, file, admin_port, _DUMP, show)
+    _report(context, "cluster", pod, output, file, admin_port, envoy_source.DUMP, show)
 
 
 def listener(
@@ -107,9 +99,9 @@ def listener(
         if wanted is OutputFormat.SHORT:
             sys.stdout.write(listeners_report.table(found, verbose=verbose))
         else:
-            common.print_object([_canonical(item, _LISTENER_TYPE) for item in found], wanted)
+            common.print_object([envoy_source.canonical(item, _LISTENER_TYPE) for item in found], wanted)
 
-    _report(context, "listener", pod, output, file, admin_port, _DUMP, show)
+    _report(context, "listener", pod, output, file, admin_port, envoy_source.DUMP, show)
 
 
 def route(
@@ -128,9 +120,9 @@ def route(
         if wanted is OutputFormat.SHORT:
             sys.stdout.write(routes_report.table(found, verbose=verbose))
         else:
-            common.print_object([_canonical(item, _ROUTE_TYPE) for item in found], wanted)
+            common.print_object([envoy_source.canonical(item, _ROUTE_TYPE) for item in found], wanted)
 
-    _report(context, "route", pod, output, file, admin_port, _DUMP, show)
+    _report(context, "route", pod, output, file, admin_port, envoy_source.DUMP, show)
 
 
 def endpoint(
@@ -152,9 +144,9 @@ def endpoint(
         if wanted is OutputFormat.SHORT:
             sys.stdout.write(endpoints_report.table(found))
         else:
-            common.print_object([_canonical(item, _STATUS_TYPE) for item in found], wanted)
+            common.print_object([envoy_source.canonical(item, _STATUS_TYPE) for item in found], wanted)
 
-    _report(context, "endpoint", pod, output, file, admin_port, _CLUSTERS, show)
+    _report(context, "endpoint", pod, output, file, admin_port, envoy_source.CLUSTERS, show)
 
 
 def bootstrap(
@@ -167,9 +159,9 @@ def bootstrap(
         if wanted is OutputFormat.SHORT:
             sys.stdout.write(bootstrap_report.table(section))
         else:
-            common.print_object(_canonical(section, "envoy.admin.v3.BootstrapConfigDump"), wanted)
+            common.print_object(envoy_source.canonical(section, "envoy.admin.v3.BootstrapConfigDump"), wanted)
 
-    _report(context, "bootstrap", pod, output, file, port, _DUMP, show)
+    _report(context, "bootstrap", pod, output, file, port, envoy_source.DUMP, show)
 
 
 def everything(
@@ -185,7 +177,7 @@ def everything(
 
     def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
         if wanted is not OutputFormat.SHORT:
-            common.print_object(_canonical(dump, "envoy.admin.v3.ConfigDump"), wanted)
+            common.print_object(envoy_source.canonical(dump, "envoy.admin.v3.ConfigDump"), wanted)
             return
         now = datetime.datetime.now(datetime.UTC)
         statuses = endpoints_report.of_dump(dump)
@@ -200,7 +192,7 @@ def everything(
         headline = "------ {} INFO ------\n\n" if with_headers else "{:.0}"
         sys.stdout.write("\n".join(headline.format(name) + table for name, table in tables))
 
-    _report(context, "all", pod, output, file, port, _DUMP + "?include_eds", show)
+    _report(context, "all", pod, output, file, port, envoy_source.DUMP + "?include_eds", show)
 
 
 _COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
@@ -223,50 +215,4 @@ def _report(
 ) -> None:
     """Reads the page from the pod, or the file, and shows it. Raises MutuaError."""
     wanted = common.output_format(output)
-    if file:
-        show(_read_file(file), wanted)
-        return
-    if not pod:
-        raise InvalidInputError(
-            f"{command} requires pod name or --file parameter", f"for example `mutua proxy-config {command} deploy/web`"
-        )
-
-    async def read(kube: KubeClient, chosen: Options) -> Any:
-        found = await common.find_pod(kube, pod, chosen)
-        try:
-            return await PodHttp(kube, found.namespace, found.name, admin_port).get_json(page)
-        except KubeError as error:
-            hint = (
-                error.hint or f"has the pod a sidecar, and is it ready? `kubectl get pod -n {found.namespace}` shows it"
-            )
-            raise KubeError(error.message, hint=hint, status=error.status, reason=error.reason) from error
-
-    show(common.with_kube(context, read), wanted)
-
-
-def _read_file(name: str) -> Any:
-    try:
-        content = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
-        parsed = msgspec.json.decode(content)
-    except OSError as error:
-        raise InvalidInputError(f"{name} cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise InvalidInputError(
-            f"{name} is not JSON: {error}", "save it with `mutua proxy-config all -o json`"
-        ) from error
-    if not isinstance(parsed, dict):
-        raise InvalidInputError(f"{name} is not a config dump")
-    if b'"lastUpdated"' in content or b'"hostStatuses"' in content:
-        # It was saved by `-o json`; Envoy itself prints other names.
-        message_type = "ConfigDump" if "configs" in parsed else "Clusters"
-        return _canonical(parsed, f"envoy.admin.v3.{message_type}", names_as_envoy_prints=True)
-    return parsed
-
-
-def _canonical(
-    document: Mapping[str, Any], message_type: str, *, names_as_envoy_prints: bool = False
-) -> dict[str, Any]:
-    # Loading Envoy's messages costs more than all else here; tables do without.
-    from mutua.programs.cli.envoy_json import canonical
-
-    return canonical(document, message_type, names_as_envoy_prints=names_as_envoy_prints)
+    show(envoy_source.read(context, f"proxy-config {command}", pod, file, page, admin_port), wanted)

@@ -9,6 +9,7 @@ from importlib.metadata import version as installed_version
 from typing import Any
 
 import grpc.aio
+from starlette.applications import Starlette
 
 from mutua.analysis import run
 from mutua.analysis.inputs import World
@@ -35,7 +36,8 @@ from mutua.programs.control_plane.settings import (
     from_environment,
 )
 from mutua.programs.control_plane.trust import Trust
-from mutua.servers import admin, http, webhooks
+from mutua.reports.proxy_status import PlaintextSeen, ProxyState
+from mutua.servers import admin, debug, http, webhooks
 from mutua.servers.plaintext import PlaintextCollector
 from mutua.servers.xds import SERVER_OPTIONS, XdsServer
 from mutua.sources import kubernetes
@@ -93,6 +95,7 @@ class ControlPlane:
 
         merge = Merge(kinds.snapshot_inputs(), deliver)
         application = webhooks.application(lambda: self._configuration.current.injector, self._judge, Log("webhooks"))
+        application.mount("/debug", self._debug_pages(trust))
         status = admin.application(lambda: trust.not_ready or self._not_ready(), self._version, trust.samples)
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(http.serving(status, ANY_ADDRESS, MONITORING_PORT))
@@ -120,6 +123,31 @@ class ControlPlane:
         server.add_secure_port(f"{ANY_ADDRESS}:{XDS_PORT}", serving.grpc.client_certificate_required())
         server.add_secure_port(f"{ANY_ADDRESS}:{ENROLMENT_PORT}", serving.grpc.server_only())
         return server
+
+    def _debug_pages(self, trust: Trust) -> Starlette:
+        settings = self._settings
+
+        def proxies() -> list[ProxyState]:
+            statuses = self._xds.status()
+            return debug.proxy_states(statuses, settings.pod_name, self._version, settings.cluster_id, self._rule_of)
+
+        def seen() -> list[PlaintextSeen]:
+            return debug.plaintext_seen(self._plaintext.edges)
+
+        return debug.application(trust.review_token, settings.namespace, proxies, seen)
+
+    def _rule_of(self, node: Node, resource: str) -> str:
+        """The DestinationRule that shaped a proxy's outbound cluster; "" if none did."""
+        direction, _, rest = resource.partition("|")
+        if self._snapshot is None or direction != "outbound":
+            return ""
+        port, _, host = rest.split("|", 2)
+        outbound = for_proxy(self._snapshot, Proxy(node.namespace, node.pod)).outbound
+        for service in outbound.services:
+            for item in service.ports:
+                if (service.host, str(item.number)) == (host, port) and item.destination_rule:
+                    return f"DestinationRule {item.destination_rule.namespace}/{item.destination_rule.name}"
+        return ""
 
     async def _publish(self) -> None:
         """Objects or configuration changed: what they mean now, to every proxy for which it means something else."""

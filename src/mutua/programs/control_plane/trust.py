@@ -99,7 +99,7 @@ class Trust:
         """Register the services of certificates and reports; before the server starts."""
         certificates = CertificateService(
             lambda: self.keeper.authority,
-            self._review_token,
+            self.review_token,
             self._trust_domain,
             limits=self._settings.limits,
             cluster_id=self._settings.cluster_id,
@@ -160,5 +160,6 @@ class Trust:
         self.book.take(report)
         self.keeper.told((report.namespace, report.pod), Holding(roots=report.roots, issuer=report.issuer))
 
-    async def _review_token(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
+    async def review_token(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
+        """What the API server says about a token."""
         return token_review_status(await self._kube.token_review(token, audiences))

@@ -1,0 +1,47 @@
+"""`mutua proxy-status`: what each proxy has of what the control plane sends, and why it refused the rest."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from mutua.errors import InvalidInputError, NotFoundError
+from mutua.programs.cli import common, control_plane
+from mutua.programs.cli.main import Options
+from mutua.reports import proxy_status as report
+from mutua.reports.proxy_status import ProxyState
+from mutua.system.kube import KubeClient
+
+_OUTPUTS = ("table", "json", "yaml")
+
+
+def proxy_status(
+    context: typer.Context,
+    pod: Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False)] = "",
+    output: Annotated[str, typer.Option("--output", "-o", help="table, json or yaml.")] = "table",
+    verbosity: Annotated[int, typer.Option("--verbosity", "-v", min=0, max=1, help="1: the state per type.")] = 0,
+) -> None:
+    """Which proxies are connected, what they have acknowledged, and what they refused and why."""
+    if output not in _OUTPUTS:
+        raise InvalidInputError(f'output format "{output}" not supported', f"choose one of {', '.join(_OUTPUTS)}")
+
+    async def ask(kube: KubeClient, chosen: Options) -> list[ProxyState]:
+        known = await control_plane.proxies(kube, chosen)
+        if not pod:
+            return [state for state in known if chosen.namespace in ("", state.namespace)]
+        found = await common.find_pod(kube, pod, chosen)
+        states = [state for state in known if (state.namespace, state.pod) == found]
+        if not states:
+            raise NotFoundError(
+                f"pod {found.namespace}/{found.name} is not connected to the control plane",
+                f"`mutua diagnose {found.name} -n {found.namespace}` looks for the reason",
+            )
+        return states
+
+    states = common.with_kube(context, ask)
+    if output != "table":
+        common.print_object(states, output)
+        return
+    sys.stdout.write(report.verbose_table(states) if verbosity or pod else report.table(states))
+    for trouble in report.troubles(states):
+        common.say(trouble)

@@ -1,0 +1,108 @@
+"""What the control plane tells operators about proxies, under `/debug` of its TLS port. Every page needs a credential.
+
+The credential is a token for the audience `mutua-debug` of the service account of that name in the control plane's
+namespace: so the cluster's own access rules (who may create tokens for it) decide who may look.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from http import HTTPStatus
+from typing import Final
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from mutua.ca.caller import TokenReviewStatus
+from mutua.installation.access import DEBUG_ACCOUNT, DEBUG_AUDIENCE
+from mutua.reports.proxy_status import PlaintextSeen, ProxyState, Rejected, TypeState, cause
+from mutua.servers.plaintext import Seen
+from mutua.servers.xds import ProxyStatus
+from mutua.system.logs import Log
+from mutua.xds.node import Node
+
+_SCHEME: Final = "Bearer "
+_log: Final = Log("debug")
+
+Review = Callable[[str, tuple[str, ...]], Awaitable[TokenReviewStatus]]
+"""(token, audiences) → what the API server says about it."""
+
+
+def application(
+    review: Review,
+    namespace: str,
+    proxies: Callable[[], Iterable[ProxyState]],
+    plaintext: Callable[[], Iterable[PlaintextSeen]],
+) -> Starlette:
+    """The pages `syncz` and `plaintext`, each a list of JSON objects."""
+
+    def page(content: Callable[[], Iterable[msgspec.Struct]]) -> Callable[[Request], Awaitable[Response]]:
+        async def show(request: Request) -> Response:
+            if refusal := await _refusal(request, review, namespace):
+                _log.warn("look refused", page=request.url.path, reason=refusal)
+                return JSONResponse({"error": "a token for this page is needed"}, HTTPStatus.UNAUTHORIZED)
+            return Response(msgspec.json.encode(list(content())), media_type="application/json")
+
+        return show
+
+    return Starlette(routes=[Route("/syncz", page(proxies)), Route("/plaintext", page(plaintext))])
+
+
+async def _refusal(request: Request, review: Review, namespace: str) -> str:
+    """Why the caller may not look; "" if it may. Whatever goes wrong is a no."""
+    header = request.headers.get("authorization", "")
+    if not header.startswith(_SCHEME):
+        return "no bearer token"
+    try:
+        status = await review(header.removeprefix(_SCHEME), (DEBUG_AUDIENCE,))
+    except Exception as error:
+        return f"the token cannot be reviewed: {error!r}"
+    if not status.authenticated or DEBUG_AUDIENCE not in status.audiences:
+        return status.error or "not a token for this audience"
+    wanted = f"system:serviceaccount:{namespace}:{DEBUG_ACCOUNT}"
+    return "" if status.user.username == wanted else f"a token of {status.user.username}, not of {wanted}"
+
+
+def proxy_states(
+    statuses: Iterable[ProxyStatus], control_plane: str, version: str, cluster: str, rule_of: Callable[[Node, str], str]
+) -> list[ProxyState]:
+    """The proxies of this replica. `rule_of` names the object that shaped a cluster, "" if none did."""
+    return [
+        ProxyState(
+            pod=each.node.pod,
+            namespace=each.node.namespace,
+            identity=str(each.identity),
+            control_plane=control_plane,
+            version=version,
+            cluster=cluster,
+            error=each.error,
+            types=tuple(
+                TypeState(
+                    item.type,
+                    item.state,
+                    tuple(
+                        Rejected(name, reason, cause(name, reason, rule_of(each.node, name)))
+                        for name, reason in item.rejected
+                    ),
+                )
+                for item in each.types
+            ),
+        )
+        for each in statuses
+    ]
+
+
+def plaintext_seen(edges: Iterable[Seen]) -> list[PlaintextSeen]:
+    """What was seen without mutual TLS."""
+    return [
+        PlaintextSeen(
+            each.edge.client,
+            each.edge.server,
+            each.edge.port,
+            each.edge.refused,
+            each.connections,
+            each.edge.reason,
+        )
+        for each in edges
+    ]
