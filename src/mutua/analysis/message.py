@@ -56,10 +56,10 @@ def subject(kind: Kind, item: AnyObject) -> Subject:
     return Subject(kind.name, namespace, name)
 
 
-def istio(code: str, about: Subject | None, *arguments: object, field: str = "") -> Message:
+def istio(code: str, about: Subject | None, *arguments: object, field: str = "", hint: str = "") -> Message:
     """A message of Istio's table, its template filled in."""
     entry = codes.ISTIO[code]
-    return Message(code, entry.severity, about, entry.text(*arguments), field=field)
+    return Message(code, entry.severity, about, entry.text(*arguments), hint, field)
 
 
 def own(

@@ -53,9 +53,14 @@ class Suppression(NamedTuple):
 
 
 def chosen(names: Iterable[str]) -> tuple[Check, ...]:
-    """The checks with these names; all of them if no name is known, as Istio does it."""
-    wanted = set(names)
-    return tuple(check for check in registry.CHECKS if check.name in wanted) or registry.CHECKS
+    """The checks with these names, or of which they are the first part; all if no name is known, as Istio does it."""
+    wanted = tuple(names)
+    found = (
+        check
+        for check in registry.CHECKS
+        if any(check.name == name or check.name.startswith(f"{name}.") for name in wanted)
+    )
+    return tuple(found) or registry.CHECKS
 
 
 def analyze(world: World, checks: Sequence[Check] = registry.CHECKS) -> tuple[Message, ...]:

@@ -1,0 +1,144 @@
+"""What AuthorizationPolicies ask for, and which identities there are."""
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from mutua.analysis import words
+from mutua.api.security import Operation, Rule, Source
+from mutua.mesh.snapshot import MeshSnapshot
+
+IDENTITY_CONDITIONS: Final = frozenset({"source.principal", "source.namespace", "source.serviceAccount"})
+_ANY: Final = "*"
+
+
+def fits(pattern: str, text: str) -> bool:
+    """Whether a value of a policy matches: exact, `prefix*`, `*suffix`, or `*` for anything that is there."""
+    if pattern == _ANY:
+        return bool(text)
+    if pattern.startswith(_ANY):
+        return text.endswith(pattern[1:])
+    if pattern.endswith(_ANY):
+        return text.startswith(pattern[:-1])
+    return pattern == text
+
+
+def http_fields(rule: Rule) -> set[str]:
+    """The fields of a rule that can be seen in requests only, as users write them."""
+    found: set[str] = set()
+    for entry in rule.to or ():
+        operation = entry.operation or Operation()
+        for name in ("hosts", "methods", "paths"):
+            found.update({name} if getattr(operation, name) else ())
+            found.update({f"not{name.capitalize()}"} if getattr(operation, f"not_{name}") else ())
+    for from_ in rule.from_ or ():
+        source = from_.source or Source()
+        found.update({"requestPrincipals"} if source.request_principals else ())
+        found.update({"notRequestPrincipals"} if source.not_request_principals else ())
+    for condition in rule.when or ():
+        if condition.key.startswith(("request.headers", "request.auth.")):
+            found.add(condition.key)
+    return found
+
+
+class Identities(msgspec.Struct, frozen=True, eq=False):
+    """Who can prove to be whom, and who could if it had a sidecar."""
+
+    principals: frozenset[str]  # trust domain/ns/NAMESPACE/sa/ACCOUNT, of pods with a sidecar
+    accounts: frozenset[str]  # NAMESPACE/ACCOUNT of the same
+    bare: Mapping[str, frozenset[str]]  # NAMESPACE/ACCOUNT to the pods without a sidecar that run as it
+    names: Mapping[str, frozenset[str]]  # NAMESPACE/NAME of a pod's app to the accounts it runs as
+    trust_domain: str
+
+    @property
+    def namespaces(self) -> frozenset[str]:
+        """Where there is a pod."""
+        return frozenset(account.partition("/")[0] for account in (*self.accounts, *self.bare))
+
+    def may_judge(self, principal: str, is_complete: bool) -> bool:
+        """Whether enough is known to say that nobody is it."""
+        return is_complete or _parts(principal)[0] in self.namespaces
+
+    def may_judge_account(self, account: str, is_complete: bool) -> bool:
+        """The same for NAMESPACE/ACCOUNT."""
+        return is_complete or account.partition("/")[0] in self.namespaces
+
+    def nearest(self, principal: str) -> str:
+        """The principal that was probably meant; "" if none comes near."""
+        namespace, account = _parts(principal)
+        found = self.nearest_account(f"{namespace}/{account}") if account else ""
+        if found:
+            there, _, name = found.partition("/")
+            return f"{self.trust_domain}/ns/{there}/sa/{name}"
+        return words.nearest(principal.strip(_ANY), self.principals)
+
+    def nearest_account(self, account: str) -> str:
+        """The account that the app of this name runs as, else the most similar one of the namespace, or its only."""
+        namespace, _, name = account.partition("/")
+        by_app = self.names.get(account, frozenset())
+        if len(by_app) == 1:
+            return f"{namespace}/{next(iter(by_app))}"
+        here = {one for one in self.accounts if one.startswith(f"{namespace}/")}
+        similar = words.nearest(account, {one for one in here if words.nearest(name, [one.partition("/")[2]])})
+        if similar:
+            return similar
+        if len(here) == 1:
+            return next(iter(here))
+        elsewhere = {one for one in self.accounts if one.partition("/")[2] == name}
+        return words.nearest(account, elsewhere)
+
+    def without_sidecar(self, value: str) -> frozenset[str]:
+        """Pods that run as this principal or NAMESPACE/ACCOUNT, and cannot prove it."""
+        namespace, account = _parts(value)
+        return self.bare.get(f"{namespace}/{account}" if account else value, frozenset())
+
+
+def identities_of(snapshot: MeshSnapshot) -> Identities:
+    """The identities of all pods."""
+    accounts: set[str] = set()
+    bare: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
+    for workload in snapshot.workloads.values():
+        account = f"{workload.namespace}/{workload.service_account}"
+        if not workload.has_sidecar:
+            bare.setdefault(account, set()).add(workload.name)
+            continue
+        accounts.add(account)
+        app = dict(workload.labels).get("app", workload.name)
+        names.setdefault(f"{workload.namespace}/{app}", set()).add(workload.service_account)
+    domains = snapshot.trust.domains
+    return Identities(
+        frozenset(_principal(domain, account) for domain in domains for account in accounts),
+        frozenset(accounts),
+        _frozen({key: value for key, value in bare.items() if key not in accounts}),
+        _frozen(names),
+        domains[0],
+    )
+
+
+def matches_somebody(source: Source, namespace: str, known: Identities, is_complete: bool) -> bool:
+    """Whether a pod may have an identity that the source asks for; True where too little is known."""
+    if source.principals and all(known.may_judge(value, is_complete) for value in source.principals):
+        return any(fits(value, one) for value in source.principals for one in known.principals)
+    if source.service_accounts:
+        full = [value if "/" in value else f"{namespace}/{value}" for value in source.service_accounts]
+        return any(not known.may_judge_account(one, is_complete) or one in known.accounts for one in full)
+    if source.namespaces and is_complete:
+        return any(fits(value, one) for value in source.namespaces for one in known.namespaces)
+    return True
+
+
+def _principal(domain: str, account: str) -> str:
+    namespace, _, name = account.partition("/")
+    return f"{domain}/ns/{namespace}/sa/{name}"
+
+
+def _parts(principal: str) -> tuple[str, str]:
+    """Namespace and account of a principal; ("", "") if it does not have that form."""
+    parts = principal.split("/")
+    return (parts[2], parts[4]) if len(parts) == 5 and parts[1] == "ns" and parts[3] == "sa" else ("", "")
+
+
+def _frozen(sets: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:
+    return {key: frozenset(values) for key, values in sets.items()}

@@ -1,0 +1,32 @@
+"""The page of each code of our own: what it means, an example, what to do. `docs/findings` is written from here."""
+
+import textwrap
+from typing import Final
+
+from mutua.analysis import codes
+from mutua.analysis.pages_authorization import PAGES as AUTHORIZATION
+from mutua.analysis.pages_page import Page
+from mutua.analysis.pages_transport import PAGES as TRANSPORT
+
+_COLUMNS: Final = 80
+
+PAGES: Final[dict[str, Page]] = {page.code: page for page in (*TRANSPORT, *AUTHORIZATION)}
+
+
+def render(code: str) -> str:
+    """The page as Markdown. Raises KeyError for a code that is not ours."""
+    page, entry = PAGES[code], codes.OWN[code]
+    parts = (
+        f"# {code}: {entry.name}",
+        _wrapped(f"{entry.severity.value}. {page.meaning}"),
+        "## Example",
+        "```yaml\n" + page.example.strip("\n") + "\n```",
+        _wrapped(page.outcome),
+        "## What to do",
+        _wrapped(page.remedy),
+    )
+    return "\n\n".join(parts) + "\n"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _COLUMNS, break_long_words=False, break_on_hyphens=False)

@@ -1,0 +1,172 @@
+"""What `mutua analyze` reads: a cluster's objects, manifests laid over them, and the mesh's settings."""
+
+import asyncio
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+import yaml
+
+from mutua.analysis.inputs import SYSTEM_NAMESPACES
+from mutua.analysis.message import Subject
+from mutua.api import decode, kinds
+from mutua.api.findings import Finding
+from mutua.api.kinds import AnyObject, Key, Kind
+from mutua.api.meshconfig import MeshConfig
+from mutua.errors import InvalidInputError
+from mutua.injection.configuration import injector_settings
+from mutua.injection.settings import InjectorSettings
+from mutua.mesh.objects import Change, ObjectSet
+from mutua.programs.cli import common
+from mutua.programs.cli.version import client_version
+from mutua.sources import files, kubernetes
+from mutua.system.kube import KubeClient
+from mutua.system.kube_errors import KubeNotFoundError, KubeRefusedError
+from mutua.system.kube_resources import CONFIG_MAPS
+
+STANDARD_INPUT = "-"
+_NOT_YET = "9999-12-31T23:59:59Z"
+
+
+class Manifests(NamedTuple):
+    """What files hold. `positions`: where each object begins, as `file:line`; `broken`: what could not be read."""
+
+    changes: tuple[Change, ...] = ()
+    unreadable: tuple[Finding, ...] = ()
+    positions: dict[Subject, str] = {}  # noqa: RUF012 - never changed once made
+    broken: tuple[str, ...] = ()
+
+
+class Settings(NamedTuple):
+    """What holds for the whole mesh."""
+
+    mesh: MeshConfig = MeshConfig()
+    injector: InjectorSettings = InjectorSettings()
+
+
+def from_files(sources: Iterable[str], namespace: str) -> Manifests:
+    """The objects of files, folders and standard input; those that name no namespace are put into the given one.
+
+    What cannot be read is among `broken` and takes nothing else along. Kinds that nobody judges are left out.
+    """
+    changes: list[Change] = []
+    unreadable: list[Finding] = []
+    positions: dict[Subject, str] = {}
+    broken: list[str] = []
+    for name, text in _texts(sources, broken):
+        documents, problems = files.located(text, name)
+        broken += [problem.message for problem in problems]
+        for document in documents:
+            head = document.value
+            if not isinstance(head, dict) or not head.get("kind") or not head.get("apiVersion"):
+                broken.append(f"{name}:{document.line}: an object needs apiVersion and kind")
+                continue
+            kind = kinds.by_api_version(str(head["apiVersion"]), str(head["kind"]))
+            if kind is None:
+                continue
+            found = decode.from_mapping(kind, _placed(kind, head, namespace))
+            unreadable += found.findings
+            key = kind.key(found.value.metadata) if found.value is not None else _named(found.findings)
+            if key[0] in SYSTEM_NAMESPACES:
+                continue
+            positions[Subject(kind.name, *key)] = f"{name}:{document.line}"
+            if found.value is not None:
+                changes.append(Change(kind, key, found.value))
+    return Manifests(tuple(changes), tuple(unreadable), positions, tuple(broken))
+
+
+def dated(changes: Iterable[Change], there: ObjectSet) -> Iterator[Change]:
+    """Manifests as they would be in the cluster: as old as the object that they change, else younger than all."""
+    for kind, key, value in changes:
+        if value is None or value.metadata.creation_timestamp:
+            yield Change(kind, key, value)
+            continue
+        before = there.of_kind(kind).get(key)
+        created = before.metadata.creation_timestamp if before is not None else _NOT_YET
+        metadata = msgspec.structs.replace(value.metadata, creation_timestamp=created)
+        yield Change(kind, key, msgspec.structs.replace(value, metadata=metadata))
+
+
+async def from_cluster(kube: KubeClient, wanted: Iterable[Kind]) -> tuple[ObjectSet, tuple[Finding, ...]]:
+    """All objects of these kinds, and what is wrong with those that cannot be read. Raises KubeError.
+
+    A kind that is not installed, or that we have no right to read, counts as having no objects; the latter is said.
+    """
+    read = await asyncio.gather(*(_of_kind(kube, kind) for kind in wanted))
+    objects = {kind.name: found for kind, found, _ in read}
+    return ObjectSet(objects), tuple(finding for _, _, findings in read for finding in findings)
+
+
+async def settings_of(kube: KubeClient, istio_namespace: str) -> Settings:
+    """The mesh's settings as the installation left them; defaults where there is none. Raises KubeError."""
+    mesh_map, values_map = await asyncio.gather(
+        kube.find(CONFIG_MAPS, "istio", istio_namespace),
+        kube.find(CONFIG_MAPS, "istio-sidecar-injector", istio_namespace),
+    )
+    mesh_text = str(((mesh_map or {}).get("data") or {}).get("mesh", ""))
+    values_text = str(((values_map or {}).get("data") or {}).get("values", "{}"))
+    mesh = read_mesh_config(mesh_text, "config map istio")
+    values = msgspec.json.decode(values_text or "{}")
+    injector = injector_settings(values, mesh, namespace=istio_namespace, version=client_version())
+    return Settings(mesh, injector)
+
+
+def read_mesh_config(text: str, name: str) -> MeshConfig:
+    """The mesh config of a YAML text. Raises InvalidInputError."""
+    try:
+        parsed: Any = yaml.load(text, yaml.CSafeLoader)
+    except yaml.YAMLError as error:
+        raise InvalidInputError(f"{name} is not YAML: {error}") from error
+    config, findings = decode.mesh_config(parsed)
+    for finding in findings:
+        common.say(f"Warning: {name}: {finding.field}: {finding.message}")
+    return config
+
+
+def _texts(sources: Iterable[str], broken: list[str]) -> Iterable[tuple[str, str]]:
+    for source in sources:
+        if source == STANDARD_INPUT:
+            yield STANDARD_INPUT, sys.stdin.read()
+            continue
+        path = Path(source)
+        if not path.exists():
+            raise InvalidInputError(f"{source} does not exist", "name a file, a folder, or - for standard input")
+        for found in files.expand([path]):
+            if found.suffix not in files.SUFFIXES:
+                common.say(f"Skipping file {found}, recognized file extensions are: [.json .yaml .yml]")
+                continue
+            try:
+                yield str(found), files.read_text(found)
+            except InvalidInputError as error:
+                broken.append(error.message)
+
+
+def _placed(kind: Kind, document: dict[str, Any], namespace: str) -> dict[str, Any]:
+    metadata = document.get("metadata")
+    if not namespace or not kind.namespaced or not isinstance(metadata, dict) or metadata.get("namespace"):
+        return document
+    return document | {"metadata": metadata | {"namespace": namespace}}
+
+
+def _named(findings: Iterable[Finding]) -> Key:
+    return next(((finding.namespace, finding.name) for finding in findings), ("", ""))
+
+
+async def _of_kind(kube: KubeClient, kind: Kind) -> tuple[Kind, dict[Key, AnyObject], tuple[Finding, ...]]:
+    try:
+        listed = await kube.list_raw(kubernetes.resource(kind))
+    except KubeNotFoundError:
+        return kind, {}, ()
+    except KubeRefusedError as error:
+        common.say(f"Warning: {error.message}; treated as if there were none")
+        return kind, {}, ()
+    objects: dict[Key, AnyObject] = {}
+    problems: list[Finding] = []
+    for raw in listed.objects:
+        value, findings = kubernetes.read(kind, raw)
+        problems += findings
+        if value is not None:
+            objects[kind.key(value.metadata)] = value
+    return kind, objects, tuple(problems)

@@ -1,0 +1,36 @@
+"""Every code of our own has a page, every page a code, and the pages in docs are the ones that the tool prints."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from mutua.analysis import codes, pages, registry
+from mutua.reports import analysis as report
+
+FOLDER = Path(__file__).parents[4] / "docs" / "findings"
+
+
+def test_pages_and_codes_are_the_same() -> None:
+    assert set(pages.PAGES) == set(codes.OWN)
+    assert {path.stem for path in FOLDER.glob("MUT*.md")} == set(codes.OWN) or os.environ.get("MUTUA_WRITE_PAGES")
+
+
+@pytest.mark.parametrize("code", codes.OWN)
+def test_the_documentation_is_what_the_tool_prints(code: str) -> None:
+    """`MUTUA_WRITE_PAGES=1 pytest tests/unit/mutua/analysis/test_pages.py` writes the pages anew."""
+    path = FOLDER / f"{code}.md"
+    if os.environ.get("MUTUA_WRITE_PAGES"):
+        FOLDER.mkdir(exist_ok=True)
+        path.write_text(pages.render(code))
+    assert path.read_text() == report.explanation(code)
+
+
+def test_every_code_is_given_by_a_check() -> None:
+    given = {code for check in registry.CHECKS for code in check.codes}
+    assert given <= set(codes.ALL)
+
+
+def test_names_of_checks_are_unique() -> None:
+    names = [check.name for check in registry.CHECKS]
+    assert len(names) == len(set(names))
