@@ -231,7 +231,7 @@ def _bracketed(key: str, prefix: str) -> tuple[str, ...]:
 
 
 def _shown_names(facts: Facts) -> str:
-    return ", ".join(name.removeprefix(matchers.SCHEME) for name in facts.names if name) or "no certificate"
+    return ", ".join(name.removeprefix(matchers.SCHEME) for name in facts.names if name) or "unknown: no certificate"
 
 
 def _shown_source(facts: Facts) -> str:

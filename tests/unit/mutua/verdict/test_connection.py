@@ -11,7 +11,9 @@ from mutua.mesh import build
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import ObjectRef
 from mutua.verdict import connection
+from mutua.verdict.authorization import Authorization
 from mutua.verdict.connection import Protection, Verdict
+from mutua.verdict.request import Connection, HttpRequest
 
 
 def read(manifest: dict[str, Any]) -> AnyObject:
@@ -84,16 +86,21 @@ def test_reachability_agrees_with_istio(vector: dict[str, Any]) -> None:
 
 @pytest.mark.vectors("reachability", kind="passthrough")
 def test_ports_without_a_service_agree_with_istio(vector: dict[str, Any]) -> None:
-    if any(manifest["kind"] == "AuthorizationPolicy" for manifest in vector["config"]):
-        pytest.skip("authorization is not judged here")
     port = vector["port"] | {"servicePort": 1, "workloadPort": 1}
-    policies = [read(manifest) for manifest in vector["config"] if manifest["kind"] == "PeerAuthentication"]
+    decided = ("PeerAuthentication", "AuthorizationPolicy")
+    policies = [read(manifest) for manifest in vector["config"] if manifest["kind"] in decided]
     snapshot = build.snapshot(ObjectSet.of([*deployed(vector["server"], 2, port), *policies]), MeshConfig())
     server = snapshot.workload(vector["server"]["namespace"], vector["server"]["name"])
     assert server is not None
     sent = Protection.MUTUAL_TLS if vector["clientSends"] == "mtls" else Protection.NONE
-    verdict = connection.to_workload(snapshot, server, vector["port"]["workloadPort"], sent)
-    assert verdict.succeeds is (vector["expect"] == "success"), verdict.reason
+    number = vector["port"]["workloadPort"]
+    verdict = connection.to_workload(snapshot, server, number, sent)
+    inbound = snapshot.inbound(server.namespace).view(server)
+    asked = Connection(source_ip="10.0.0.1", destination_ip="10.0.0.2", destination_port=number)
+    request = HttpRequest() if vector["port"]["protocol"] == "HTTP" else None
+    decision = Authorization(inbound.policies, inbound.trust).decide(asked, request)
+    succeeds = verdict.succeeds and decision.allowed
+    assert succeeds is (vector["expect"] == "success"), (verdict.reason, decision.reason)
 
 
 def echo(name: str, *, sidecar: bool = True) -> dict[str, Any]:
