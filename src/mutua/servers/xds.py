@@ -8,20 +8,18 @@ from typing import Any, Final, Never, TypeAlias
 
 import grpc
 import grpc.aio
-import msgspec
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
-from mutua.envoy import translate
 from mutua.errors import InvalidInputError, MutuaError, NotFoundError, RefusedError
 from mutua.mesh.proxy_view import ProxyView
 from mutua.servers import peers
+from mutua.servers.xds_connection import Connection, Context, ProxyStatus
 from mutua.spiffe import SpiffeId
 from mutua.system.logs import Log
-from mutua.xds import status, stream, wire
+from mutua.xds import rollout, stream
 from mutua.xds.node import Node
-from mutua.xds.status import SyncState, TypeStatus
-from mutua.xds.stream import Step, Stream
+from mutua.xds.rollout import Phase, Rollout
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
@@ -54,81 +52,6 @@ _log: Final = Log("xds")
 Lookup: TypeAlias = Callable[[Node, SpiffeId], ProxyView]
 """A proven proxy's view. Raises NotFoundError while its pod is not known, RefusedError if it is not who it says."""
 
-_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
-
-
-class ProxyStatus(msgspec.Struct, frozen=True):
-    """One connected proxy."""
-
-    node: Node
-    identity: SpiffeId
-    types: tuple[TypeStatus, ...]
-    error: str = ""  # why its configuration cannot be made at present; "" = it can
-
-    @property
-    def synced(self) -> bool:
-        """Whether it has acknowledged all that it should have."""
-        return all(each.state is SyncState.SYNCED for each in self.types)
-
-
-class _Connection:
-    """One proxy's stream. State changes between awaits only, so nothing here is ever half done."""
-
-    def __init__(
-        self, node: Node, identity: SpiffeId, view: ProxyView, *, delta: bool, patience_seconds: float
-    ) -> None:
-        self.node = node
-        self.identity = identity
-        self.view = view
-        self.state = Stream(resources=translate.resources(view), delta=delta)
-        self.error = ""
-        self.refused: RefusedError | None = None
-        self._encode = wire.delta if delta else wire.state_of_the_world
-        self._patience_seconds = patience_seconds
-        self._patience: asyncio.TimerHandle | None = None
-        self._outbox: list[bytes] = []
-        self._changed = asyncio.Event()
-
-    def take(self, step: Step) -> None:
-        """The next state, and what is to be sent because of it. At most one answer per type waits here."""
-        self.state, replies = step
-        if replies:
-            self._outbox.extend(map(self._encode, replies))
-            self._changed.set()
-        waiting = stream.is_waiting(self.state)
-        if waiting and self._patience is None:
-            self._patience = asyncio.get_running_loop().call_later(self._patience_seconds, self._lose_patience)
-        elif not waiting and self._patience is not None:
-            self._patience.cancel()
-            self._patience = None
-
-    def _lose_patience(self) -> None:
-        self._patience = None
-        _log.warn("proxy does not acknowledge its clusters; the rest goes ahead", proxy=self.node)
-        self.take(stream.on_patience_over(self.state))
-
-    def close(self) -> None:
-        """Nothing happens any more."""
-        if self._patience is not None:
-            self._patience.cancel()
-
-    def refuse(self, error: RefusedError) -> None:
-        """The stream is to end: its proxy is not who it says it is any more."""
-        self.refused = error
-        self._changed.set()
-
-    async def write_to(self, context: _Context) -> None:
-        """Send what there is to send, for as long as the stream lives; a slow reader holds up nobody else."""
-        while self.refused is None:
-            await self._changed.wait()
-            self._changed.clear()
-            while self._outbox:
-                await context.write(self._outbox.pop(0))
-
-    def status(self) -> ProxyStatus:
-        """What this proxy has."""
-        return ProxyStatus(node=self.node, identity=self.identity, types=status.of(self.state), error=self.error)
-
 
 class XdsServer:
     """The service. `lookup` says what a proven proxy is told; call `publish` whenever its answers may have changed."""
@@ -146,9 +69,14 @@ class XdsServer:
         self._on_change = on_change
         self._patience_seconds = patience_seconds
         self._stranger_patience_seconds = stranger_patience_seconds
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         self._numbers = itertools.count(1)
         self._published = asyncio.Event()
+        self._rollout: Rollout | None = None
+        self._outstanding: set[Connection] = set()  # those that have yet to acknowledge what a rollout gave them
+        self._rollout_timer: asyncio.TimerHandle | None = None
+        self._publishing = asyncio.Lock()
+        self._next_phase: asyncio.Task[None] | None = None
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service; before the server starts."""
@@ -160,53 +88,116 @@ class XdsServer:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
 
     async def publish(self) -> None:
-        """Work out every proxy's configuration anew, and send what changed; an unchanged one costs a comparison."""
-        published, self._published = self._published, asyncio.Event()
-        published.set()
+        """Work out every proxy's configuration anew, and send what changed; an unchanged one costs a comparison.
+
+        A change of mutual TLS that concerns both ends of a connection goes out step by step, see `mutua.xds.rollout`.
+        """
+        async with self._publishing:
+            published, self._published = self._published, asyncio.Event()
+            published.set()
+            connections = list(self._connections.values())
+            for count, connection in enumerate(connections, start=1):
+                self._look_up(connection)
+                if count % CONNECTIONS_BETWEEN_PAUSES == 0:
+                    await asyncio.sleep(0)
+            changes = ((each.view, each.target) for each in connections)
+            self._rollout = rollout.begun(self._rollout, changes, asyncio.get_running_loop().time())
+            await self._give()
+
+    async def _give(self) -> None:
+        """Every proxy gets what it is to have in this phase of the rollout, or all if there is none."""
+        phase = self._rollout.phase if self._rollout else None
+        self._outstanding.clear()
         for count, connection in enumerate(list(self._connections.values()), start=1):
-            self._refresh(connection)
+            self._refresh(connection, phase)
+            if phase is not None and connection.owes(rollout.AWAITED[phase]):
+                self._outstanding.add(connection)
             if count % CONNECTIONS_BETWEEN_PAUSES == 0:
                 await asyncio.sleep(0)
+        self._step()
+
+    async def _begin_phase(self) -> None:
+        async with self._publishing:
+            await self._give()
+
+    def _settle(self, connection: Connection, *, left: bool = False) -> None:
+        """Take note of an acknowledgement, or of a proxy that left: the last one lets the rollout go on."""
+        if self._rollout is None or connection not in self._outstanding:
+            return
+        if left or not connection.owes(rollout.AWAITED[self._rollout.phase]):
+            self._outstanding.discard(connection)
+            if not self._outstanding and not self._publishing.locked():
+                self._step()
+
+    def _step(self) -> None:
+        """Go on with the rollout as far as acknowledgements and time allow."""
+        if self._rollout_timer is not None:
+            self._rollout_timer.cancel()
+            self._rollout_timer = None
+        if self._rollout is None:
+            return
+        phase = self._rollout.phase
+        loop = asyncio.get_running_loop()
+        self._rollout = rollout.advanced(self._rollout, loop.time(), outstanding=bool(self._outstanding))
+        if self._rollout is None and self._outstanding:
+            _log.warn("a change of mutual TLS goes ahead without everybody's word", proxies=len(self._outstanding))
+        if self._rollout is not None and self._rollout.phase is phase:
+            self._rollout_timer = loop.call_at(self._rollout.due, self._step)
+        else:
+            self._next_phase = loop.create_task(self._begin_phase())
+
+    @property
+    def settled(self) -> bool:
+        """Whether every connected proxy has acknowledged all that it should have, and no change is on its way."""
+        return self._rollout is None and all(each.status().synced for each in self._connections.values())
 
     def status(self) -> tuple[ProxyStatus, ...]:
         """Every connected proxy, by pod and namespace."""
         found = (each.status() for each in self._connections.values())
         return tuple(sorted(found, key=lambda each: (each.node.pod, each.node.namespace)))
 
-    def _refresh(self, connection: _Connection) -> None:
+    def _look_up(self, connection: Connection) -> None:
+        """Note what the proxy should have."""
         try:
-            view = self._lookup(connection.node, connection.identity)
-            if view is connection.view or view == connection.view:
-                return
-            resources = translate.resources(view)
+            connection.target = self._lookup(connection.node, connection.identity)
         except NotFoundError:
             return  # its pod is on its way out: it keeps what it has until it is gone
         except RefusedError as error:
             _log.warn("proxy is refused from now on", proxy=connection.node, reason=error.message)
             connection.refuse(error)
-            return
         except Exception as error:  # a fault of ours with one proxy must not keep the news from the others
-            connection.error = str(error)
-            _log.error("proxy keeps its last configuration", proxy=connection.node, reason=f"{error!r}")
+            self._keep(connection, error)
+
+    def _refresh(self, connection: Connection, phase: Phase | None) -> None:
+        """Give the proxy what it is to have now."""
+        try:
+            if not connection.give(rollout.given(phase, connection.view, connection.target)):
+                return
+        except Exception as error:  # as above
+            self._keep(connection, error)
         else:
-            connection.view, connection.error = view, ""
-            connection.take(stream.on_resources(connection.state, resources))
+            connection.error = ""
+            self._tell(connection)
+
+    def _keep(self, connection: Connection, error: Exception) -> None:
+        connection.error = str(error)
+        _log.error("proxy keeps its last configuration", proxy=connection.node, reason=f"{error!r}")
         self._tell(connection)
 
-    async def _delta(self, requests: AsyncIterator[bytes], context: _Context) -> None:
+    async def _delta(self, requests: AsyncIterator[bytes], context: Context) -> None:
         await self._serve(requests, context, delta=True)
 
-    async def _state_of_the_world(self, requests: AsyncIterator[bytes], context: _Context) -> None:
+    async def _state_of_the_world(self, requests: AsyncIterator[bytes], context: Context) -> None:
         await self._serve(requests, context, delta=False)
 
-    async def _serve(self, requests: AsyncIterator[bytes], context: _Context, *, delta: bool) -> None:
+    async def _serve(self, requests: AsyncIterator[bytes], context: Context, *, delta: bool) -> None:
         identity = None
         try:
             identity = peers.identity(context.auth_context())
             first = _parsed(await anext(aiter(requests)), delta=delta)
             node = peers.node(first.node.id, identity)
             view = await self._admitted(node, identity)
-            connection = _Connection(node, identity, view, delta=delta, patience_seconds=self._patience_seconds)
+            connection = Connection(node, identity, view, delta=delta, patience_seconds=self._patience_seconds)
         except StopAsyncIteration:
             return
         except RefusedError as error:
@@ -227,6 +218,7 @@ class XdsServer:
         finally:
             del self._connections[number]
             connection.close()
+            self._settle(connection, left=True)
             _log.info("proxy left", proxy=node)
 
     async def _admitted(self, node: Node, identity: SpiffeId) -> ProxyView:
@@ -242,7 +234,7 @@ class XdsServer:
         return self._lookup(node, identity)
 
     async def _converse(
-        self, connection: _Connection, first: Any, requests: AsyncIterator[bytes], context: _Context
+        self, connection: Connection, first: Any, requests: AsyncIterator[bytes], context: Context
     ) -> None:
         reading = asyncio.create_task(self._read(connection, first, requests))
         writing = asyncio.create_task(connection.write_to(context))
@@ -263,7 +255,7 @@ class XdsServer:
             writing.cancel()
             await asyncio.gather(reading, writing, return_exceptions=True)
 
-    async def _read(self, connection: _Connection, first: Any, requests: AsyncIterator[bytes]) -> None:
+    async def _read(self, connection: Connection, first: Any, requests: AsyncIterator[bytes]) -> None:
         """Act on each request as it comes, but not faster than a well-behaved proxy would ask."""
         clock = asyncio.get_running_loop().time
         allowance, last = float(REQUESTS_BURST), clock()
@@ -279,7 +271,7 @@ class XdsServer:
                 raise RefusedError(f"the stream of {connection.node} now claims to be {request.node.id[:200]!r}")
             self._act(connection, request)
 
-    def _act(self, connection: _Connection, request: Any) -> None:
+    def _act(self, connection: Connection, request: Any) -> None:
         if request.HasField("error_detail"):
             _log.error(
                 "proxy refused its configuration",
@@ -290,8 +282,9 @@ class XdsServer:
         on_request = stream.on_delta_request if connection.state.delta else stream.on_request
         connection.take(on_request(connection.state, request))
         self._tell(connection)
+        self._settle(connection)
 
-    def _tell(self, connection: _Connection) -> None:
+    def _tell(self, connection: Connection) -> None:
         if self._on_change is not None:
             self._on_change(connection.status())
 
@@ -304,7 +297,7 @@ def _parsed(message: bytes, *, delta: bool) -> Any:
         raise InvalidInputError("the message is not a discovery request") from error
 
 
-async def _end(context: _Context, code: grpc.StatusCode, error: MutuaError, identity: SpiffeId | None) -> Never:
+async def _end(context: Context, code: grpc.StatusCode, error: MutuaError, identity: SpiffeId | None) -> Never:
     """Close the stream. The log says all; the peer is told only what it needs to be put right."""
     _log.warn("stream refused", peer=context.peer(), identity=identity or "unknown", reason=error.message)
     await context.abort(code, error.message)

@@ -126,6 +126,12 @@ def is_waiting(stream: Stream) -> bool:
     return any(_blocked(stream, type_url) and difference(stream, type_url) for type_url in stream.subscriptions)
 
 
+def is_outstanding(stream: Stream, type_url: str) -> bool:
+    """Whether the client has yet to be told something of a type, or to acknowledge what it was told."""
+    subscription = stream.subscriptions.get(type_url)
+    return subscription is not None and (subscription.pending is not None or bool(difference(stream, type_url)))
+
+
 def difference(stream: Stream, type_url: str, *, only_owed: bool = False) -> Difference:
     """What the client has yet to be told of one type, whether or not it may be told now."""
     # Endpoints and routes go with the cluster or listener that names them: the client drops them itself.

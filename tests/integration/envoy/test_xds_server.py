@@ -8,18 +8,23 @@ from typing import Any
 
 import envoy_views as views
 import grpc.aio
+import msgspec
 import pytest
 from cryptography import x509
+from envoy.config.listener.v3 import listener_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from envoy_pods import DISCOVERY_NAME, Authority
+from google.protobuf import any_pb2
 
-from mutua.envoy.resource_set import CLUSTER, LISTENER
+from mutua.envoy import inbound
+from mutua.envoy.resource_set import CLUSTER, ENDPOINT, LISTENER
 from mutua.errors import NotFoundError, RefusedError
 from mutua.mesh.proxy_view import MtlsMode, ProxyView
 from mutua.secret import Secret
 from mutua.servers.credentials import ServingTls, TlsMaterial
 from mutua.servers.xds import SERVER_OPTIONS, SERVICE, XdsServer
 from mutua.spiffe import SpiffeId
+from mutua.xds import rollout
 from mutua.xds.node import Node
 
 NODE = "sidecar~10.9.0.2~backend.shop~shop.svc.cluster.local"
@@ -33,6 +38,7 @@ class Service:
         self.authority = Authority()
         self.address = f"unix:{directory}/xds.sock"
         self.answer: ProxyView | Exception = views.server(MtlsMode.STRICT)
+        self.clients_answer: ProxyView | None = None  # for frontends; None = the same
         self.xds = XdsServer(self._lookup, stranger_patience_seconds=0.2)
         self._server = grpc.aio.server(options=SERVER_OPTIONS)
 
@@ -61,7 +67,7 @@ class Service:
     def _lookup(self, node: Node, identity: SpiffeId) -> ProxyView:
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return self.clients_answer if self.clients_answer and node.pod == "frontend" else self.answer
 
 
 @pytest.fixture
@@ -72,8 +78,8 @@ async def service(tmp_path: Path) -> AsyncIterator[Service]:
     await made.stop()
 
 
-def request(type_url: str = CLUSTER, *, node: str = NODE, nonce: str = "") -> bytes:
-    made = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+def request(type_url: str = CLUSTER, *, node: str = NODE, nonce: str = "", names: tuple[str, ...] = ()) -> bytes:
+    made = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce, resource_names_subscribe=names)
     made.node.id = node
     return bytes(made.SerializeToString())
 
@@ -210,3 +216,64 @@ async def test_a_client_that_does_not_read_holds_up_nobody(service: Service) -> 
             nonce = (await received(quick)).nonce
 
     assert int(nonce) == 5
+
+
+async def test_servers_take_the_new_before_clients_dial_it_and_refuse_the_old_only_then(service: Service) -> None:
+    service.answer, service.clients_answer = views.server(MtlsMode.DISABLE), views.client(mtls=False)
+    async with service.stream(views.BACKEND) as backend, service.stream(views.FRONTEND) as frontend:
+        await backend.write(request(LISTENER))
+        nonce = (await received(backend)).nonce
+        await backend.write(request(LISTENER, nonce=nonce))
+        name = "outbound|80||named.shop.svc.cluster.local"
+        await frontend.write(request(ENDPOINT, node=NODE.replace("backend", "frontend"), names=(name,)))
+        nonce = (await received(frontend)).nonce
+        await frontend.write(request(ENDPOINT, nonce=nonce, node=""))
+
+        service.answer, service.clients_answer = views.server(MtlsMode.STRICT), views.client(mtls=True)
+        await service.xds.publish()
+        moved = asyncio.create_task(received(frontend))
+        wide = await received(backend)
+        await service.xds.publish()  # whatever else happens meanwhile changes nothing about the order
+        assert not moved.done()
+        await backend.write(request(LISTENER, nonce=wide.nonce))
+        nonce = (await moved).nonce
+        narrow = asyncio.create_task(received(backend))
+        assert not narrow.done()
+        await frontend.write(request(ENDPOINT, nonce=nonce, node=""))
+
+        modes = [len(_listener(answer).filter_chains) for answer in (wide, await narrow)]
+    assert modes == [len(_chains(mode)) for mode in (MtlsMode.PERMISSIVE, MtlsMode.STRICT)]
+
+
+async def test_a_proxy_that_acknowledges_nothing_holds_up_a_policy_for_a_bounded_time(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollout, "BOUND_SECONDS", 0.3)
+    service.answer = views.server(MtlsMode.DISABLE)
+    async with service.stream(views.BACKEND) as server, service.stream(views.BACKEND) as silent:
+        for call in (server, silent):
+            await call.write(request(LISTENER))
+            await received(call)
+        await server.write(request(LISTENER, nonce="1"))
+        service.answer = msgspec.structs.replace(views.server(MtlsMode.STRICT), endpoints=views.endpoints(mtls=False))
+        await service.xds.publish()
+        wide = await received(server)
+        await server.write(request(LISTENER, nonce=wide.nonce))
+
+        narrow = await received(server)
+
+    assert len(_listener(narrow).filter_chains) == len(_chains(MtlsMode.STRICT))
+
+
+def _listener(answer: discovery_pb2.DeltaDiscoveryResponse) -> listener_pb2.Listener:
+    made = listener_pb2.Listener()
+    (found,) = (each for each in answer.resources if each.name == "virtualInbound")
+    assert found.resource.Unpack(made)
+    return made
+
+
+def _chains(mode: MtlsMode) -> list[object]:
+    fragment = inbound.fragment(views.MESH, views.inbound(mode))
+    made = listener_pb2.Listener()
+    any_pb2.Any.FromString(fragment.sections[LISTENER].resources["virtualInbound"].body).Unpack(made)
+    return list(made.filter_chains)
