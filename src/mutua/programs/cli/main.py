@@ -37,6 +37,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("uninstall", "mutua.programs.cli.uninstall", "uninstall", "Remove the mesh from a cluster."),
     Command("verify-install", "mutua.programs.cli.verify_install", "verify_install", "Check what is installed."),
     Command("analyze", "mutua.programs.cli.analyze", "analyze", "Find what is wrong in a cluster or in manifests."),
+    Command("ca", "mutua.programs.cli.ca", "app", "The certificate authority: files, state, rotation."),
+    Command("certs", "mutua.programs.cli.certs", "certs", "The certificate of every workload."),
     Command("proxy-config", "mutua.programs.cli.proxy_config", "app", "What a pod's Envoy is configured to.", ("pc",)),
     Command("proxy-status", "mutua.programs.cli.proxy_status", "proxy_status", "What each proxy has.", ("ps",)),
     Command("experimental", "mutua.programs.cli.experimental", "app", "Looking at one workload.", ("x", "exp")),

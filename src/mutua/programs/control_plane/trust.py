@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 
 import grpc.aio
+import msgspec
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -108,12 +109,18 @@ class Trust:
         IdentityService(self._trust_domain, self._account_of, self._take).add_to(server)
 
     def pages(self) -> Starlette:
-        """For the pod's loopback: what `mutua certs` reads. Only who may forward a port into this pod gets there."""
+        """For the pod's loopback: what `mutua certs` and `mutua ca status` read.
+
+        Only who may forward a port into this pod gets there.
+        """
 
         async def certificates(_request: Request) -> Response:
             return Response(self.book.page(), media_type="application/json")
 
-        return Starlette(routes=[Route("/certificates", certificates)])
+        async def rotation(_request: Request) -> Response:
+            return Response(msgspec.json.encode({"waiting": self.keeper.lagging}), media_type="application/json")
+
+        return Starlette(routes=[Route("/certificates", certificates), Route("/rotation", rotation)])
 
     def samples(self) -> Iterable[Sample]:
         """Metrics of the authority, its rollover and every workload's certificate."""

@@ -1,0 +1,78 @@
+"""A new plugged-in authority: a root, and below it the intermediate that the mesh signs with."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from mutua.ca.authority import PrivateKey, signature_hash
+from mutua.ca.bundle import pem
+from mutua.ca.template import key_usage
+
+ROOT_TTL = timedelta(days=3650)
+INTERMEDIATE_TTL = timedelta(days=730)
+
+
+class Level(NamedTuple):
+    """One certificate of the chain to be, and the key that it is for."""
+
+    name: str  # common name
+    key: PrivateKey
+    ttl: timedelta
+    serial: int
+
+
+def chain(levels: tuple[Level, ...], organization: str, now: datetime) -> tuple[x509.Certificate, ...]:
+    """The root first, then each intermediate, signed by the one before it; the last one may sign leaves only.
+
+    No certificate outlives the one above it. `levels` holds at least one.
+    """
+    made: list[x509.Certificate] = []
+    for index, level in enumerate(levels):
+        issuer, issuer_key = (made[-1], levels[index - 1].key) if made else (None, level.key)
+        made.append(_certificate(level, organization, now, issuer, issuer_key, below=len(levels) - 1 - index))
+    return tuple(made)
+
+
+def files(made: tuple[x509.Certificate, ...]) -> dict[str, bytes]:
+    """The three certificates' files of a `cacerts` secret: the signer, its chain up to the root, the root."""
+    root, signer = made[0], made[-1]
+    return {
+        "ca-cert.pem": pem([signer]).encode(),
+        "cert-chain.pem": pem(reversed(made)).encode(),
+        "root-cert.pem": pem([root]).encode(),
+    }
+
+
+def _certificate(
+    level: Level,
+    organization: str,
+    now: datetime,
+    issuer: x509.Certificate | None,
+    issuer_key: PrivateKey,
+    *,
+    below: int,
+) -> x509.Certificate:
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization[:64]),
+            x509.NameAttribute(NameOID.COMMON_NAME, level.name),
+        ]
+    )
+    start = now.replace(microsecond=0)
+    end = start + level.ttl if issuer is None else min(start + level.ttl, issuer.not_valid_after_utc)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(issuer.subject if issuer else name)
+        .public_key(level.key.public_key())
+        .serial_number(level.serial)
+        .not_valid_before(start)
+        .not_valid_after(end)
+        .add_extension(key_usage(signs=True), critical=True)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=below), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(level.key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)
+    )
+    return builder.sign(issuer_key, signature_hash(issuer_key))

@@ -1,0 +1,59 @@
+"""`mutua certs`: the certificate of every workload, as its agent told it."""
+
+import sys
+from datetime import timedelta
+from typing import Annotated, Any
+
+import typer
+
+from mutua.programs.cli import common, identity_pages
+from mutua.programs.cli.main import Options
+from mutua.system.kube import KubeClient
+
+EXPIRING_EXIT_CODE = 2
+
+
+def certs(
+    context: typer.Context,
+    output: Annotated[str, typer.Option("--output", "-o", help="short, json or yaml.")] = "short",
+    expiring_in: Annotated[
+        str, typer.Option("--expiring-in", help="Only certificates that end within this time, as in 6h; exit code 2.")
+    ] = "",
+) -> None:
+    """Show each workload's identity, certificate, next rotation and last error; -n chooses one namespace."""
+    from mutua.reports import certificates as report
+    from mutua.system import clock
+
+    wanted = common.output_format(output)
+    within = timedelta(seconds=_seconds(expiring_in)) if expiring_in else None
+    namespace = common.options(context).namespace
+
+    async def work(kube: KubeClient, options: Options) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+        return await identity_pages.certificates(kube, options)
+
+    reports, silent = common.with_kube(context, work)
+    reports = [each for each in reports if namespace in ("", each["namespace"])]
+    silent = [each for each in silent if namespace in ("", each[0])]
+    now = clock.now()
+    if within is not None:
+        # Whoever has told nothing may be about to expire, so it is shown; it alone is no reason for the exit code.
+        reports = [dict(each) for each in report.expiring(reports, now, within)]
+    if wanted is common.OutputFormat.SHORT:
+        sys.stdout.write(report.table(reports, silent, now))
+    else:
+        silent_objects = [{"namespace": each[0], "pod": each[1]} for each in silent]
+        common.print_object({"certificates": reports, "silent": silent_objects}, wanted)
+    if within is not None and reports:
+        common.say(f"Error: {len(reports)} certificates end within {expiring_in}")
+        raise typer.Exit(EXPIRING_EXIT_CODE)
+
+
+def _seconds(text: str) -> float:
+    import re
+
+    from mutua.api.meta import DURATION_PATTERN, duration_seconds
+    from mutua.errors import InvalidInputError
+
+    if not re.match(DURATION_PATTERN, text):
+        raise InvalidInputError(f"--expiring-in {text} is not a duration", "for example 6h, 90m or 30s")
+    return duration_seconds(text)

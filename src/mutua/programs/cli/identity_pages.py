@@ -1,0 +1,57 @@
+"""What the control plane's replicas know of identities, read from the loopback of their pods and put together."""
+
+import asyncio
+from typing import Any
+
+from mutua.errors import UnavailableError
+from mutua.programs.cli.main import Options
+from mutua.system.kube import KubeClient
+from mutua.system.kube_errors import KubeError
+from mutua.system.kube_pod_http import PodHttp
+from mutua.system.kube_resources import PODS
+
+PORT = 15016
+SELECTOR = "app=istiod"
+
+
+async def certificates(kube: KubeClient, options: Options) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """Each proxy's latest report as its JSON object, and (namespace, pod) of those that have told no replica yet.
+
+    Raises UnavailableError when no replica answers.
+    """
+    pages = await _pages(kube, options, "/certificates")
+    latest: dict[tuple[str, str], dict[str, Any]] = {}
+    for report in sorted((report for page in pages for report in page["certificates"]), key=lambda each: each["at"]):
+        latest[(report["namespace"], report["pod"])] = report
+    silent = {(each["namespace"], each["pod"]) for page in pages for each in page["silent"]} - set(latest)
+    return [report for _, report in sorted(latest.items())], sorted(silent)
+
+
+async def waiting(kube: KubeClient, options: Options) -> list[dict[str, str]]:
+    """The proxies that a rotation waits for: `namespace`, `pod`, `why`. Raises UnavailableError."""
+    pages = await _pages(kube, options, "/rotation")
+    return list(pages[0]["waiting"])
+
+
+async def _pages(kube: KubeClient, options: Options, path: str) -> list[Any]:
+    pods = [
+        pod["metadata"]["name"]
+        for pod in await kube.list(PODS, options.istio_namespace, label_selector=SELECTOR)
+        if (pod.get("status") or {}).get("phase") == "Running" and not pod["metadata"].get("deletionTimestamp")
+    ]
+    asked = (PodHttp(kube, options.istio_namespace, name, PORT).get_json(path) for name in pods)
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    pages = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            if not isinstance(answer, KubeError):
+                raise answer
+        else:
+            pages.append(answer)
+    if not pages:
+        trouble = next((str(answer) for answer in answers if isinstance(answer, KubeError)), "no pod is running")
+        raise UnavailableError(
+            f"the control plane in namespace {options.istio_namespace} does not answer: {trouble}",
+            f"kubectl get pods -n {options.istio_namespace} -l {SELECTOR}",
+        )
+    return pages
