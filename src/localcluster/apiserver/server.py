@@ -18,6 +18,7 @@ from localcluster.apiserver.authn import Authenticator
 from localcluster.apiserver.errors import NotFoundError
 from localcluster.apiserver.http.application import Application
 from localcluster.apiserver.http.streams import Streams
+from localcluster.apiserver.http.websocket_protocol import WebSocketProtocol
 from localcluster.apiserver.kinds import KindInfo, Kinds
 from localcluster.apiserver.resources import Resources
 from localcluster.apiserver.settings import Settings
@@ -123,7 +124,7 @@ def _configuration(application: Application, settings: Settings) -> uvicorn.Conf
         log_config=None,
         access_log=False,
         http="h11",
-        ws="websockets-sansio",
+        ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         server_header=False,
         date_header=False,

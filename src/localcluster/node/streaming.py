@@ -17,10 +17,12 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from localcluster.node import streaming_tunnel
 from localcluster.node.logs import LogQuery, LogQueryError, read, written_so_far
 from localcluster.node.runtime import Container, ContainerStartError, PodNetwork, Runtime
+from localcluster.node.spdy import SpdyError
 from localcluster.node.streaming_channels import ExecOptions, attach_session, exec_session, port_session, subprotocol
 
 _PORT_FORWARD_PROTOCOL = "v4.channel.k8s.io"
@@ -202,11 +204,20 @@ class _Handlers:
         path = websocket.path_params
         try:
             network = self._pods.find_network(path["namespace"], path["pod"])
-            if _PORT_FORWARD_PROTOCOL not in websocket.scope["subprotocols"]:
-                raise NoSuchContainerError(400, f"port-forward needs the subprotocol {_PORT_FORWARD_PROTOCOL}")
-            ports = _ports(websocket.query_params.getlist("ports"))
+            offered = websocket.scope["subprotocols"]
+            is_tunnel = streaming_tunnel.PROTOCOL in offered
+            if not is_tunnel and _PORT_FORWARD_PROTOCOL not in offered:
+                needed = f"{streaming_tunnel.PROTOCOL} or {_PORT_FORWARD_PROTOCOL}"
+                raise NoSuchContainerError(400, f"port-forward needs the subprotocol {needed}")
+            ports = [] if is_tunnel else _ports(websocket.query_params.getlist("ports"))
         except NoSuchContainerError as error:
             await websocket.send_denial_response(PlainTextResponse(f"{error}\n", error.code))
+            return
+        if is_tunnel:
+            await websocket.accept(streaming_tunnel.PROTOCOL)
+            # A client that leaves is the usual end.
+            with suppress(WebSocketDisconnect, ConnectionError, SpdyError):
+                await streaming_tunnel.tunnel_session(websocket, self._runtime, network)
             return
         await websocket.accept(_PORT_FORWARD_PROTOCOL)
         await port_session(websocket, self._runtime, network, ports)

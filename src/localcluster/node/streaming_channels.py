@@ -81,7 +81,7 @@ async def _read_input(
 ) -> None:
     """The client's input and window sizes, until it leaves."""
     while True:
-        message = await _receive(websocket)
+        message = await receive(websocket)
         channel, data = message[0], message[1:]
         if channel == STDIN and stdin is not None:
             with suppress(ConnectionError, RuntimeError):  # it has closed its input; that is its right
@@ -109,11 +109,11 @@ async def exec_session(websocket: WebSocket, process: ExecProcess, options: Exec
             await asyncio.wait(copies, timeout=_DRAIN_SECONDS)
             await channels.finish(exit_message(status))
         finally:
-            await _cancel(*copies)
+            await cancel(*copies)
 
     await channels.greet(options)
     inputs = _read_input(websocket, process, process.stdin, close_stdin=True)
-    await _first_of(asyncio.create_task(inputs), asyncio.create_task(outputs()))
+    await first_of(asyncio.create_task(inputs), asyncio.create_task(outputs()))
 
 
 async def attach_session(
@@ -153,7 +153,7 @@ async def attach_session(
 
     await channels.greet(options)
     inputs = _read_input(websocket, container, stdin, close_stdin=close_stdin)
-    await _first_of(asyncio.create_task(inputs), asyncio.create_task(outputs()))
+    await first_of(asyncio.create_task(inputs), asyncio.create_task(outputs()))
     if close_stdin and stdin is not None:
         stdin.close()
 
@@ -180,7 +180,7 @@ async def port_session(websocket: WebSocket, runtime: Runtime, network: PodNetwo
 
     async def inputs() -> None:
         while True:
-            message = await _receive(websocket)
+            message = await receive(websocket)
             index, is_error = divmod(message[0], 2)
             if is_error or index >= len(connections):
                 continue
@@ -196,14 +196,14 @@ async def port_session(websocket: WebSocket, runtime: Runtime, network: PodNetwo
         await websocket.close(1000)
 
     try:
-        await _first_of(asyncio.create_task(inputs()), asyncio.create_task(outputs()))
+        await first_of(asyncio.create_task(inputs()), asyncio.create_task(outputs()))
     finally:
         for connection in connections:
             if connection.done() and (writer := connection.result()) is not None:
                 writer.close()
 
 
-async def _receive(websocket: WebSocket) -> bytes:
+async def receive(websocket: WebSocket) -> bytes:
     """The next message that is not empty. Raises WebSocketDisconnect when the client has left, or speaks text."""
     while True:
         message = await websocket.receive()
@@ -213,19 +213,20 @@ async def _receive(websocket: WebSocket) -> bytes:
             return bytes(message["bytes"])
 
 
-async def _first_of(*tasks: asyncio.Task[None]) -> None:
+async def first_of(*tasks: asyncio.Task[None]) -> None:
     """Run until one ends, end the others. A client that leaves is the usual end, not an error."""
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
-        await _cancel(*tasks)
+        await cancel(*tasks)
     for task in done:
         error = task.exception()
         if error is not None and not isinstance(error, WebSocketDisconnect | ConnectionError):
             raise error
 
 
-async def _cancel(*tasks: asyncio.Task[None]) -> None:
+async def cancel(*tasks: asyncio.Task[None]) -> None:
+    """End tasks, whatever they are at."""
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

@@ -73,7 +73,8 @@ class Streams:
             await websocket.send_denial_response(failure(error))
             return
         async with upstream:
-            await websocket.accept(subprotocol=upstream.subprotocol)
+            offered = {_token(name): name for name in websocket.scope["subprotocols"]}
+            await websocket.accept(subprotocol=offered.get(upstream.subprotocol or ""))
             pumps = [
                 asyncio.create_task(_from_client(websocket, upstream)),
                 asyncio.create_task(_from_node(upstream, websocket)),
@@ -97,7 +98,7 @@ class Streams:
             path = _path("portForward", pod)
         else:
             path = _path(target.subresource, pod, _container(pod, websocket.query_params.get("container", "")))
-        offered = [Subprotocol(name) for name in websocket.scope["subprotocols"]]
+        offered = [Subprotocol(_token(name)) for name in websocket.scope["subprotocols"]]
         try:
             return await unix_connect(
                 self._socket,
@@ -119,6 +120,11 @@ class Streams:
         if not (pod.get("spec") or {}).get("nodeName"):
             raise BadRequestError(f"pod {target.name} does not have a host assigned", resource="pods", name=target.name)
         return pod
+
+
+def _token(subprotocol: str) -> str:
+    """A subprotocol's name towards the node: `SPDY/3.1+portforward.k8s.io` is none that WebSocket libraries allow."""
+    return subprotocol.replace("/", "-")
 
 
 def _path(verb: str, pod: Object, *container: str) -> str:
