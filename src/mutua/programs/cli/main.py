@@ -36,6 +36,8 @@ COMMANDS: tuple[Command, ...] = (
     ),
     Command("uninstall", "mutua.programs.cli.uninstall", "uninstall", "Remove the mesh from a cluster."),
     Command("verify-install", "mutua.programs.cli.verify_install", "verify_install", "Check what is installed."),
+    Command("check", "mutua.programs.cli.check", "check", "Whether one workload may call another, and who decides."),
+    Command("validate", "mutua.programs.cli.validate", "validate", "What is wrong with manifests, by field."),
     Command("analyze", "mutua.programs.cli.analyze", "analyze", "Find what is wrong in a cluster or in manifests."),
     Command("ca", "mutua.programs.cli.ca", "app", "The certificate authority: files, state, rotation."),
     Command("certs", "mutua.programs.cli.certs", "certs", "The certificate of every workload."),
