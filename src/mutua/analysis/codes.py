@@ -144,6 +144,12 @@ _ISTIO: Final = (
         "{} {} contains `image: auto` but does not match any Istio injection webhook selectors",
     ),
     Code(
+        "IST0148",
+        "NamespaceInjectionEnabledByDefault",
+        _I,
+        "is enabled for Istio injection, as Istio is installed with enableNamespacesByDefault as true",
+    ),
+    Code(
         "IST0150",
         "ExternalNameServiceTypeInvalidPortName",
         _W,

@@ -3,7 +3,17 @@
 from typing import Final
 
 from mutua.analysis.check import Check
-from mutua.analysis.checks import authorization_policy, destination_rule, peer_authentication, schema, selectors
+from mutua.analysis.checks import (
+    authorization_policy,
+    callers_without_identity,
+    certificates,
+    destination_rule,
+    injection,
+    peer_authentication,
+    schema,
+    selectors,
+    service,
+)
 
 CHECKS: Final[tuple[Check, ...]] = (
     *schema.CHECKS,
@@ -11,4 +21,8 @@ CHECKS: Final[tuple[Check, ...]] = (
     *destination_rule.CHECKS,
     *selectors.CHECKS,
     *authorization_policy.CHECKS,
+    *injection.CHECKS,
+    *service.CHECKS,
+    *callers_without_identity.CHECKS,
+    *certificates.CHECKS,
 )
