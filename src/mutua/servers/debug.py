@@ -18,7 +18,7 @@ from mutua.ca.caller import TokenReviewStatus
 from mutua.installation.access import DEBUG_ACCOUNT, DEBUG_AUDIENCE
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState, Rejected, TypeState, cause
 from mutua.servers.plaintext import Seen
-from mutua.servers.xds import ProxyStatus
+from mutua.servers.xds_connection import ProxyStatus
 from mutua.system.logs import Log
 from mutua.xds.node import Node
 
