@@ -87,7 +87,7 @@ POD = _kind(
     "pods",
     "po",
     categories="all",
-    subresources="status log exec attach portforward binding eviction",
+    subresources="status log exec attach portforward binding eviction ephemeralcontainers",
 )
 SERVICE = _kind("", "v1", "Service", "services", "svc", categories="all", subresources="status")
 ENDPOINTS = _kind("", "v1", "Endpoints", "endpoints", "ep", singular="endpoints")
@@ -100,6 +100,10 @@ PERSISTENT_VOLUME_CLAIM = _kind(
 )
 PERSISTENT_VOLUME = _kind(
     "", "v1", "PersistentVolume", "persistentvolumes", "pv", namespaced=False, subresources="status"
+)
+# Stored only: no controller runs pods for it, but clients list it among everything.
+REPLICATION_CONTROLLER = _kind(
+    "", "v1", "ReplicationController", "replicationcontrollers", "rc", categories="all", subresources="status"
 )
 LIMIT_RANGE = _kind("", "v1", "LimitRange", "limitranges", "limits")
 RESOURCE_QUOTA = _kind("", "v1", "ResourceQuota", "resourcequotas", "quota", subresources="status")
@@ -200,6 +204,7 @@ BUILTIN: tuple[KindInfo, ...] = (
     EVENT,
     PERSISTENT_VOLUME_CLAIM,
     PERSISTENT_VOLUME,
+    REPLICATION_CONTROLLER,
     LIMIT_RANGE,
     RESOURCE_QUOTA,
     DEPLOYMENT,

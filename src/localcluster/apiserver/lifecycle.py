@@ -58,6 +58,8 @@ def prepare_for_update(kind: KindInfo, old: Object, new: Object, subresource: st
         else:
             merged.pop("status", None)
         return merged
+    if subresource == "ephemeralcontainers":
+        return {**old, "spec": _with_ephemeral_containers(old.get("spec") or {}, new.get("spec") or {})}
     if subresource == "finalize":
         return {
             **old,
@@ -76,6 +78,15 @@ def prepare_for_update(kind: KindInfo, old: Object, new: Object, subresource: st
         _keep_address(old.get("spec") or {}, new.get("spec") or {})
     _merge_string_data(kind, new)
     return new
+
+
+def _with_ephemeral_containers(old: Object, new: Object) -> Object:
+    """The pod's spec with further ephemeral containers; those that it has stay as they are for ever."""
+    held = old.get("ephemeralContainers") or []
+    taken = {item["name"] for group in ("containers", "initContainers") for item in old.get(group) or ()}
+    taken |= {item["name"] for item in held}
+    added = [item for item in new.get("ephemeralContainers") or () if item.get("name") not in taken]
+    return {**old, "ephemeralContainers": [*held, *added]}
 
 
 def _keep_address(old: Object, new: Object) -> None:

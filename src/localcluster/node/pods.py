@@ -85,12 +85,16 @@ class ContainerView:
 
 @dataclass(frozen=True, slots=True)
 class PodView:
-    """What is known of one pod: whether its network and volumes are there, and each container by name."""
+    """What is known of one pod: whether its network and volumes are there, and each container by name.
+
+    `failure` is the reason and the message if the pod as a whole has failed, whatever its containers do.
+    """
 
     containers: Mapping[str, ContainerView]
     network_ready: bool = False
     volumes_ready: bool = False
     pod_ip: str = ""
+    failure: tuple[str, str] | None = None
 
     def changed(self, container: ContainerView) -> "PodView":
         """The same pod with one container's view replaced."""
@@ -111,9 +115,14 @@ def init_containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(pod["spec"].get("initContainers") or ())
 
 
+def ephemeral_containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The containers that were put into the running pod to look at it (`kubectl debug`)."""
+    return list(pod["spec"].get("ephemeralContainers") or ())
+
+
 def all_containers(pod: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Init containers, then main containers."""
-    return [*init_containers(pod), *pod["spec"]["containers"]]
+    """Init containers, then main containers, then ephemeral ones."""
+    return [*init_containers(pod), *pod["spec"]["containers"], *ephemeral_containers(pod)]
 
 
 def is_sidecar(container: Mapping[str, Any]) -> bool:
@@ -124,6 +133,8 @@ def is_sidecar(container: Mapping[str, Any]) -> bool:
 def restart_policy(pod: Mapping[str, Any], name: str) -> str:
     """Always, OnFailure or Never for one container. An init container that succeeded is never run again."""
     policy = str(pod["spec"].get("restartPolicy") or "Always")
+    if any(container["name"] == name for container in ephemeral_containers(pod)):
+        return "Never"
     for container in init_containers(pod):
         if container["name"] == name:
             if is_sidecar(container):
@@ -169,7 +180,7 @@ def next_actions(pod: Mapping[str, Any], view: PodView, now: float) -> Plan:
         if blocked:
             break
     if not blocked:
-        for known in mains:
+        for known in (*mains, *(view.containers[container["name"]] for container in ephemeral_containers(pod))):
             consider(known)
     return Plan(start=tuple(start), wake_at=min(wake, default=None))
 
@@ -188,16 +199,26 @@ def init_failed(pod: Mapping[str, Any], view: PodView) -> bool:
 
 
 def finished(pod: Mapping[str, Any], view: PodView) -> bool:
-    """Whether the pod has done what it was for, or never can."""
+    """Whether the pod has done what it was for, or never can, or may not go on."""
+    if view.failure is not None:
+        return True
     mains = [view.containers[container["name"]] for container in pod["spec"]["containers"]]
     return init_failed(pod, view) or all(container.over for container in mains)
 
 
 def _last_running(pod: Mapping[str, Any], view: PodView) -> tuple[str, ...]:
+    others = [container["name"] for container in (*pod["spec"]["containers"], *ephemeral_containers(pod))]
+    if running := tuple(name for name in others if view.containers[name].running):
+        return running
     for container in reversed(init_containers(pod)):
         if view.containers[container["name"]].running:
             return (container["name"],)
     return ()
+
+
+def after_change(container: ContainerView, terminated: Terminated, now: float) -> ContainerView:
+    """The container's view after it was ended because its image is another one now: started again at once."""
+    return replace(container, state=terminated, starting=False, started=False, ready=False, retry_at=now, failures=0)
 
 
 def after_exit(pod: Mapping[str, Any], container: ContainerView, terminated: Terminated, now: float) -> ContainerView:

@@ -22,6 +22,7 @@ from localcluster.node.pods import CONFIG_ERROR, IMAGE_ERROR
 from localcluster.node.probes_run import Prober
 from localcluster.node.runtime import ContainerSpec, Network, Runtime
 from localcluster.node.status_events import EventRecorder
+from localcluster.node.termination import TerminationMessage
 from localcluster.node.volumes import VolumeError
 from localcluster.node.volumes_pod import PodVolumes, VolumeRoots
 
@@ -77,6 +78,7 @@ def container_spec(
         links = service_variables(node.services.values(), metadata["namespace"], service_links=service_links)
         variables = container_variables(pod, container, node.place(pod_ip), node.references, links)
         mounts = volumes.mounts(container, variables)
+        mounts += TerminationMessage(node.roots.disk, metadata["uid"], container, run).mounts()
         argv = command_line(container, image, variables)
     except (MissingReferenceError, VolumeError, OSError) as error:
         raise NotStartableError(CONFIG_ERROR, str(error)) from error

@@ -20,9 +20,16 @@ class ContainerRun:
     """A container that runs. `number` is the restart count of this run."""
 
     def __init__(
-        self, node: NodeServices, pod: Mapping[str, Any], spec: Mapping[str, Any], container: Container, pod_ip: str
+        self,
+        node: NodeServices,
+        pod: Mapping[str, Any],
+        spec: Mapping[str, Any],
+        container: Container,
+        pod_ip: str,
+        number: int,
     ) -> None:
         self.container = container
+        self.number = number
         self.spec = spec
         self._node = node
         self._pod = pod

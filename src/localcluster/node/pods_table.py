@@ -145,7 +145,8 @@ def _shown_run(container: ContainerView) -> int | None:
 def _last_run(pod: Mapping[str, Any], container: str) -> int | None:
     """The last run of a container of a pod that is over, by the pod's status."""
     status = pod.get("status") or {}
-    for item in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]:
+    groups = ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+    for item in (item for group in groups for item in status.get(group) or ()):
         if item["name"] == container and item.get("containerID"):
             return int(item.get("restartCount", 0))
     return None

@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-import os
 import shutil
 import signal
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
+from localcluster.node import pods_network
 from localcluster.node.client import ApiStatusError, ApiUnavailableError
 from localcluster.node.logs import log_path, pod_log_directory, rotated
 from localcluster.node.pods import (
@@ -21,6 +22,7 @@ from localcluster.node.pods import (
     ContainerView,
     Terminated,
     Waiting,
+    after_change,
     after_exit,
     after_start,
     after_start_error,
@@ -35,9 +37,10 @@ from localcluster.node.pods_container import NodeServices, NotStartableError, co
 from localcluster.node.pods_run import ContainerRun
 from localcluster.node.probes import ProbeKind
 from localcluster.node.runtime import ContainerStartError, PodNetwork
-from localcluster.node.status import pod_status, restored
+from localcluster.node.status import began, pod_status, restored
 from localcluster.node.status_events import EventType
 from localcluster.node.status_writer import StatusWriter
+from localcluster.node.termination import TerminationMessage
 from localcluster.node.volumes import VolumeError
 from localcluster.node.volumes_pod import PodVolumes
 
@@ -47,14 +50,6 @@ _START_ERROR_CODE = 128
 _FIRST_RETRY_SECONDS = 0.5
 _LONGEST_RETRY_SECONDS = 10.0
 _LAST_STATUS_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class _NodeNetwork:
-    """The network of a pod with `hostNetwork`: the node's own."""
-
-    address: str
-    namespace_fd: int
 
 
 class Ending(Enum):
@@ -75,7 +70,9 @@ class PodWorker:
         self.runs: dict[str, ContainerRun] = {}
         self.network: PodNetwork | None = None
         self._node = node
-        self._started_at = now
+        # The node's restart does not begin a pod's life anew.
+        self._started_at = began(pod) or now
+        self._replaced: set[str] = set()
         self._volumes: PodVolumes | None = None
         self._wake = asyncio.Event()
         self._retry = asyncio.Event()
@@ -92,6 +89,7 @@ class PodWorker:
         """The pod's object is now this one."""
         old, self.pod = self.pod, pod
         metadata = pod["metadata"]
+        self._take_changes(old)
         if self._volumes is not None and any(
             old["metadata"].get(key) != metadata.get(key) for key in ("labels", "annotations")
         ):
@@ -100,6 +98,20 @@ class PodWorker:
             self.terminate(Ending.DELETED, float(metadata.get("deletionGracePeriodSeconds") or 0))
         elif (old.get("status") or {}).get("conditions") != (pod.get("status") or {}).get("conditions"):
             self._writer.changed()  # a readiness gate may have been opened
+
+    def _take_changes(self, old: Mapping[str, Any]) -> None:
+        """What of a pod's spec may change: images, ephemeral containers, and how long it may run."""
+        for container in all_containers(self.pod):
+            if container["name"] not in self.view.containers:
+                self._set(ContainerView(container["name"]))
+        for before, after in zip(all_containers(old), all_containers(self.pod), strict=False):
+            name = after["name"]
+            if before.get("image") != after.get("image") and name in self.runs:
+                self._replaced.add(name)
+                message = f"Container {name} definition changed, will be restarted"
+                self._stop_later(self.runs[name], self._default_grace(), message)
+        if old["spec"].get("activeDeadlineSeconds") != self.pod["spec"].get("activeDeadlineSeconds"):
+            self._wake.set()
 
     def terminate(self, ending: Ending, grace_seconds: float) -> None:
         """End the pod within that time. Said again, it can only become sooner."""
@@ -154,6 +166,7 @@ class PodWorker:
         """Do what is next, until the pod is done or is to end."""
         while self._ending is None:
             self._wake.clear()
+            expires_at = self._check_deadline()
             plan = next_actions(self.pod, self.view, self._now())
             for name in plan.start:
                 self._set(replace(self.view.containers[name], starting=True))
@@ -163,10 +176,25 @@ class PodWorker:
                     self._stop_later(self.runs[name], self._default_grace(), f"Stopping container {name}")
             if finished(self.pod, self.view) and not self._active:
                 return
-            timeout = None if plan.wake_at is None else max(0.0, plan.wake_at - self._now())
+            wake_at = min((at for at in (plan.wake_at, expires_at) if at is not None), default=None)
+            timeout = None if wake_at is None else max(0.0, wake_at - self._now())
             with suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._wake.wait()
+
+    def _check_deadline(self) -> float | None:
+        """Fail the pod if it has run for activeDeadlineSeconds; else the time (event loop seconds) when it will."""
+        seconds = self.pod["spec"].get("activeDeadlineSeconds")
+        if seconds is None or self.view.failure is not None:
+            return None
+        left = float(seconds) - (datetime.now(UTC) - self._started_at).total_seconds()
+        if left > 0:
+            return self._now() + left
+        message = "Pod was active on the node longer than the specified deadline"
+        self._event("Normal", "DeadlineExceeded", message)
+        self.view = replace(self.view, failure=("DeadlineExceeded", message))
+        self._changed()
+        return None
 
     async def _set_up(self) -> None:
         """Make network and volumes, trying again until both are there."""
@@ -175,7 +203,7 @@ class PodWorker:
             self._retry.clear()
             try:
                 if self.network is None:
-                    self.network = await self._make_network()
+                    self.network = await pods_network.make(self._node, self.pod)
                     self.view = replace(self.view, network_ready=True, pod_ip=self.network.address)
                     place = self._node.place(self.network.address)
                     self._volumes = PodVolumes(
@@ -200,12 +228,6 @@ class PodWorker:
                 async with asyncio.timeout(delay):
                     await self._retry.wait()
             delay = min(delay * 2, _LONGEST_RETRY_SECONDS)
-
-    async def _make_network(self) -> PodNetwork:
-        if self.pod["spec"].get("hostNetwork"):
-            descriptor = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-            return _NodeNetwork(self._node.host_ip, descriptor)
-        return await self._node.network.create(self._uid)
 
     async def _run_container(self, name: str) -> None:
         """One run of one container, from its image to its exit status."""
@@ -246,11 +268,13 @@ class PodWorker:
         else:
             run.start_probes(lambda kind, result: self._probed(name, kind, result))
         status = await run.wait()
+        message = TerminationMessage(self._node.roots.disk, self._uid, run.spec, run.number)
         return Terminated(
             exit_code=status.code,
             reason="Completed" if status.code == 0 else "Error",
             started_at=run.container.started_at,
             finished_at=status.finished_at,
+            message=message.read(status.code, self._log_path(name, run.number)),
             signal=status.signal,
         )
 
@@ -263,9 +287,16 @@ class PodWorker:
         self._event(
             "Normal", "Pulled", f'Container image "{spec.get("image")}" already present on machine', container=name
         )
-        container = await self._node.runtime.start(wanted, self.network)
+        beside = None
+        if target := spec.get("targetContainerName"):
+            if target not in self.runs:
+                raise NotStartableError(
+                    CONFIG_ERROR, f"container {target}, whose processes it is to see, is not running"
+                )
+            beside = self.runs[target].container
+        container = await self._node.runtime.start(wanted, self.network, beside)
         self._event("Normal", "Created", f"Created container: {name}", container=name)
-        return ContainerRun(self._node, self.pod, spec, container, self.network.address)
+        return ContainerRun(self._node, self.pod, spec, container, self.network.address, number)
 
     def _probed(self, name: str, kind: ProbeKind, result: bool) -> None:
         known = self.view.containers[name]
@@ -280,8 +311,12 @@ class PodWorker:
             self._stop_later(self.runs[name], grace, f"Container {name} failed {kind} probe, will be restarted")
 
     def _ended(self, known: ContainerView, terminated: Terminated) -> None:
-        if self._ending is not None:
+        if self._ending is not None or self.view.failure is not None:
             self._set(replace(known, state=terminated, starting=False, started=False, ready=False, retry_at=None))
+            return
+        if known.name in self._replaced:
+            self._replaced.discard(known.name)
+            self._set(after_change(known, terminated, self._now()))
             return
         after = after_exit(self.pod, known, terminated, self._now())
         if isinstance(after.state, Waiting):
@@ -319,14 +354,10 @@ class PodWorker:
         await asyncio.wait((task,))
 
     async def _clean_up(self) -> None:
-        if isinstance(self.network, _NodeNetwork):
-            os.close(self.network.namespace_fd)
-        elif not self.pod["spec"].get("hostNetwork"):
-            # Also what was only half made when the pod ended.
-            try:
-                await self._node.network.delete(self._uid)
-            except OSError as error:
-                _log.warning("the network of pod %s was not removed: %s", self._name, error)
+        try:
+            await pods_network.remove(self._node, self.pod, self.network)
+        except OSError as error:
+            _log.warning("the network of pod %s was not removed: %s", self._name, error)
         self.network = None
         self.view = replace(self.view, network_ready=False)
         if self._volumes is not None:
@@ -396,10 +427,13 @@ class PodWorker:
 
     def _drop_old_logs(self, container: str, number: int) -> None:
         """Keep the output of the current run and of the one before."""
-        metadata = self.pod["metadata"]
-        old = log_path(self._node.logs, metadata["namespace"], metadata["name"], self._uid, container, number - 2)
+        old = self._log_path(container, number - 2)
         for path in (old, rotated(old)):
             path.unlink(missing_ok=True)
+
+    def _log_path(self, container: str, number: int) -> Path:
+        metadata = self.pod["metadata"]
+        return log_path(self._node.logs, metadata["namespace"], metadata["name"], self._uid, container, number)
 
 
 def _asked_nothing(spec: Mapping[str, Any], known: ContainerView) -> ContainerView:

@@ -126,8 +126,11 @@ class ExecProcess(Protocol):
 class Runtime(Protocol):
     """Starts containers. Implemented by `localcluster.node.runtime_linux.LinuxRuntime`."""
 
-    async def start(self, spec: ContainerSpec, network: PodNetwork) -> Container:
-        """Start a container; returns when its program runs. Raises ContainerStartError."""
+    async def start(self, spec: ContainerSpec, network: PodNetwork, beside: Container | None = None) -> Container:
+        """Start a container; returns when its program runs. Raises ContainerStartError.
+
+        It sees the processes of the container `beside`, if there is one, and else only its own.
+        """
         ...
 
     async def exec(

@@ -148,8 +148,10 @@ class LinuxRuntime:
         self._group_map = Path("/proc/self/gid_map").read_text()
         self._home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
 
-    async def start(self, spec: ContainerSpec, network: PodNetwork) -> Container:
+    async def start(self, spec: ContainerSpec, network: PodNetwork, beside: Container | None = None) -> Container:
         """See `runtime.Runtime.start`."""
+        if beside is not None and not (isinstance(beside, LinuxContainer) and beside.running):
+            raise ContainerStartError("the container whose processes it is to see is not running")
         log = None if spec.log_path is None else _open_log(spec.log_path)
         plan = RootPlan(
             staging=self._staging,
@@ -165,7 +167,9 @@ class LinuxRuntime:
         launch = self._launch(spec, spec.argv, {}, starting)
         try:
             child, terminal = await self._run(
-                starting, lambda: runtime_child.container(launch, plan, spec.hostname, namespace), None
+                starting,
+                lambda: runtime_child.container(launch, plan, spec.hostname, namespace),
+                beside.pidfd if isinstance(beside, LinuxContainer) else None,
             )
         except BaseException:
             if log is not None:

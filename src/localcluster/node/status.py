@@ -13,6 +13,7 @@ from localcluster.node.pods import (
     Terminated,
     Waiting,
     all_containers,
+    ephemeral_containers,
     finished,
     init_containers,
     init_failed,
@@ -29,7 +30,7 @@ def timestamp(moment: datetime) -> str:
 
 def phase(pod: Mapping[str, Any], view: PodView) -> str:
     """Pending, Running, Succeeded or Failed, by the kubelet's rules (`getPhase`)."""
-    if init_failed(pod, view):
+    if view.failure is not None or init_failed(pod, view):
         return "Failed"
     if not initialized(pod, view):
         return "Pending"
@@ -89,6 +90,12 @@ def pod_status(
         status["podIPs"] = [{"ip": view.pod_ip}]
     if init_containers(pod):
         status["initContainerStatuses"] = [_container_status(pod, item, view) for item in init_containers(pod)]
+    if ephemeral_containers(pod):
+        status["ephemeralContainerStatuses"] = [
+            _container_status(pod, item, view) for item in ephemeral_containers(pod)
+        ]
+    if view.failure is not None:
+        status["reason"], status["message"] = view.failure
     if pod["metadata"].get("generation"):
         status["observedGeneration"] = pod["metadata"]["generation"]
     return status
@@ -229,7 +236,8 @@ def restored(pod: Mapping[str, Any], now: datetime) -> PodView:
     status = pod.get("status") or {}
     known = {
         item["name"]: item
-        for item in [*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())]
+        for group in ("initContainerStatuses", "containerStatuses", "ephemeralContainerStatuses")
+        for item in status.get(group) or ()
     }
     containers = {}
     for container in all_containers(pod):
@@ -241,7 +249,23 @@ def restored(pod: Mapping[str, Any], now: datetime) -> PodView:
             last=_lost_run(old, now) if ran else None,
             restart_count=int(old.get("restartCount", 0)) + (1 if ran else 0),
         )
+    for container in ephemeral_containers(pod):
+        # They are made for one look, and never run again.
+        old = known.get(container["name"], {})
+        if "containerID" in old:
+            containers[container["name"]] = ContainerView(
+                container["name"], state=_lost_run(old, now), attempts=1, retry_at=None
+            )
     return PodView(containers)
+
+
+def began(pod: Mapping[str, Any]) -> datetime | None:
+    """When this node first took note of the pod, if its status says so."""
+    text = (pod.get("status") or {}).get("startTime")
+    try:
+        return datetime.fromisoformat(text) if text else None
+    except ValueError:
+        return None
 
 
 def _lost_run(status: Mapping[str, Any], now: datetime) -> Terminated:

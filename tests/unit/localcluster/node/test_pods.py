@@ -16,6 +16,7 @@ from localcluster.node.pods import (
     Running,
     Terminated,
     Waiting,
+    after_change,
     after_exit,
     after_start,
     after_start_error,
@@ -156,3 +157,37 @@ def test_a_started_container_forgets_that_its_image_was_missing() -> None:
     started = after_start(waited, NOW)
     assert started.state == Running(NOW)
     assert (started.failures, started.restart_count) == (0, 0)
+
+
+def looked_into(**rest: Any) -> dict[str, Any]:
+    found = pod(**rest)
+    found["spec"]["ephemeralContainers"] = [{"name": "look"}]
+    return found
+
+
+def test_ephemeral_containers_start_beside_running_ones_and_never_again() -> None:
+    both = (running("one"), running("two"))
+
+    assert next_actions(looked_into(), view(*both, ContainerView("look")), 0.0) == Plan(start=("look",))
+    assert next_actions(looked_into(), view(*both, over("look", 1)), 0.0) == Plan()
+    left = after_exit(looked_into(), running("look"), ended(1), 0.0)
+    assert left.over
+
+
+def test_ephemeral_containers_do_not_hold_up_the_end_of_their_pod() -> None:
+    known = view(over("one", 0), over("two", 0), running("look"))
+
+    assert next_actions(looked_into(policy="Never"), known, 0.0) == Plan(stop=("look",))
+
+
+def test_a_pod_that_has_failed_as_a_whole_stops_everything() -> None:
+    known = replace(view(running("one"), running("two")), failure=("DeadlineExceeded", "too long"))
+
+    assert finished(pod(), known)
+    assert next_actions(pod(), known, 0.0) == Plan(stop=("one", "two"))
+
+
+def test_another_image_starts_a_container_again_at_once_whatever_the_policy() -> None:
+    found = after_change(running("one"), ended(137), 5.0)
+
+    assert next_actions(pod(policy="Never"), view(found, running("two")), 5.0) == Plan(start=("one",))

@@ -107,3 +107,21 @@ def test_after_the_nodes_restart_the_count_goes_up_and_the_lost_run_is_shown() -
     assert container.restart_count == 1
     assert container.last == Terminated(255, "Unknown", NOW, LATER, "the node was restarted")
     assert after_start(container, LATER).restart_count == 1
+
+
+def test_a_pod_that_failed_as_a_whole_says_why() -> None:
+    shown = status(replace(known(RUNNING), failure=("DeadlineExceeded", "too long")))
+
+    assert (shown["phase"], shown["reason"], shown["message"]) == ("Failed", "DeadlineExceeded", "too long")
+
+
+def test_ephemeral_containers_have_statuses_of_their_own_and_are_not_run_again() -> None:
+    looked_into = {**POD, "spec": {**POD["spec"], "ephemeralContainers": [{"name": "look", "image": "busybox"}]}}
+    both = PodView({"one": RUNNING, "look": replace(RUNNING, name="look")}, network_ready=True, volumes_ready=True)
+    shown = status(both, looked_into)
+
+    assert [item["name"] for item in shown["ephemeralContainerStatuses"]] == ["look"]
+    assert [item["name"] for item in shown["containerStatuses"]] == ["one"]
+    again = restored({**looked_into, "status": shown}, LATER)
+    assert again.containers["look"].over
+    assert not again.containers["one"].over

@@ -1,0 +1,52 @@
+"""What a pod may ask of its node beyond running: deadlines, last words, other images, a look inside, claims."""
+
+import pytest
+from node_cluster import SLEEP, WAIT, Node, pod
+
+pytestmark = pytest.mark.linux
+
+
+def field(node: Node, what: str, path: str) -> str:
+    return node.kubectl("get", *what.split(), "-o", f"jsonpath={path}")
+
+
+def test_a_pod_ends_at_its_deadline(node: Node) -> None:
+    node.apply(pod("brief", SLEEP, activeDeadlineSeconds=1))
+    node.kubectl("wait", "--for=jsonpath={.status.reason}=DeadlineExceeded", "pod/brief", WAIT)
+    assert field(node, "pod brief", "{.status.phase}") == "Failed"
+    node.kubectl("wait", "--for=jsonpath={.status.containerStatuses[0].state.terminated}", "pod/brief", WAIT)
+
+
+def test_last_words_are_in_the_status(node: Node) -> None:
+    words = pod("words", "echo because > /dev/termination-log; exit 4", restartPolicy="Never")
+    fallback = {"terminationMessagePolicy": "FallbackToLogsOnError"}
+    logged = pod("logged", "echo in the log; exit 4", restartPolicy="Never", container=fallback)
+    node.apply(words, logged)
+    node.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/words", "pod/logged", WAIT)
+    message = "{.status.containerStatuses[0].state.terminated.message}"
+    assert field(node, "pod words", message) == "because\n"
+    assert field(node, "pod logged", message) == "in the log\n"
+
+
+def test_another_image_restarts_the_container_in_its_pod(node: Node) -> None:
+    node.apply(pod("changing", SLEEP))
+    node.ready("changing")
+    before = field(node, "pod changing", "{.status.podIP}")
+    node.kubectl("set", "image", "pod/changing", "main=alpine")
+    node.kubectl("wait", "--for=jsonpath={.status.containerStatuses[0].restartCount}=1", "pod/changing", WAIT)
+    node.ready("changing")
+    image = "{.status.containerStatuses[0].image} {.status.podIP}"
+    assert field(node, "pod changing", image) == f"alpine {before}"
+
+
+def test_a_debugging_container_sees_its_targets_processes(node: Node) -> None:
+    node.apply(pod("watched", SLEEP))
+    node.ready("watched")
+    see = "tr '\\0' ' ' < /proc/1/cmdline; echo; exit 7"
+    arguments = ("debug", "watched", "-c", "looking", "--image=busybox", "--target=main", "--profile=general")
+    node.kubectl(*arguments, "--", "sh", "-c", see)
+    ended = "{.status.ephemeralContainerStatuses[0].state.terminated.exitCode}"
+    node.kubectl("wait", f"--for=jsonpath={ended}=7", "pod/watched", WAIT)
+    assert "trap 'exit 0' TERM" in node.kubectl("logs", "watched", "-c", "looking")
+    assert field(node, "pod watched", "{.status.phase} {.status.containerStatuses[0].restartCount}") == "Running 0"
+    node.kubectl("delete", "pod", "watched", WAIT)
