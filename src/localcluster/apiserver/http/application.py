@@ -66,7 +66,7 @@ class Application:
         path = request.scope["path"]
         if _HEALTH.fullmatch(path):
             return PlainTextResponse("ok")
-        if path == "/version":
+        if path in ("/version", "/version/"):
             return negotiation.answer(discovery.VERSION)
         user = await self._caller(request)
         if not targets.names_resource(path):

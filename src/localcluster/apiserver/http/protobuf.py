@@ -28,7 +28,16 @@ _MOMENTS = (f"{_META}.Time", f"{_META}.MicroTime")
 _JSON_BYTES = (f"{_META}.FieldsV1", "k8s.io.apimachinery.pkg.runtime.RawExtension")
 # Go structs that JSON inlines into the one around them.
 _INLINE = frozenset(
-    {"volumeSource", "localObjectReference", "handler", "ephemeralContainerCommon", "rule", "persistentVolumeSource"}
+    {
+        "ephemeralContainerCommon",
+        "handler",
+        "ingressRuleValue",
+        "localObjectReference",
+        "persistentVolumeSource",
+        "rule",
+        "ruleWithOperations",
+        "volumeSource",
+    }
 )
 # gogoproto.nullable = false (extension 65001) on a field: a plain value in Go, which is always sent, also when unset.
 _NOT_NULLABLE = b"\xc8\xde\x1f\x00"

@@ -29,6 +29,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     ("", "ConfigMap"): cluster.CONFIG_MAPS,
     ("", "ServiceAccount"): cluster.SERVICE_ACCOUNTS,
     ("", "Event"): cluster.EVENTS,
+    ("", "ReplicationController"): workloads.REPLICATION_CONTROLLERS,
     ("", "LimitRange"): cluster.CREATED,
     ("", "PersistentVolumeClaim"): cluster.CLAIMS,
     ("", "PersistentVolume"): cluster.VOLUMES,

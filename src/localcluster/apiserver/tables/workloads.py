@@ -53,6 +53,12 @@ def _replica_set(item: Object, now: datetime) -> list[Cell]:
     return [name_of(item), *counts, age(item, now), *_template(spec), selector(spec.get("selector"))]
 
 
+def _replication_controller(item: Object, now: datetime) -> list[Cell]:
+    spec = item.get("spec") or {}
+    as_replica_set = {**item, "spec": {name: value for name, value in spec.items() if name != "selector"}}
+    return [*_replica_set(as_replica_set, now)[:-1], labels(spec.get("selector"))]
+
+
 def _daemon_set(item: Object, now: datetime) -> list[Cell]:
     spec, status = item.get("spec") or {}, item.get("status") or {}
     names = ("desiredNumberScheduled", "currentNumberScheduled", "numberReady", "updatedNumberScheduled",
@@ -163,6 +169,7 @@ REPLICA_SETS = Printer(
     ),
     _replica_set,
 )
+REPLICATION_CONTROLLERS = Printer(REPLICA_SETS.columns, _replication_controller)
 DAEMON_SETS = Printer(
     (
         NAME,
