@@ -150,6 +150,13 @@ _ISTIO: Final = (
         "is enabled for Istio injection, as Istio is installed with enableNamespacesByDefault as true",
     ),
     Code(
+        "IST0149",
+        "JwtClaimBasedRoutingWithoutRequestAuthN",
+        _E,
+        "The virtual service uses the JWT claim based routing (key: {}) but found no request authentication for the"
+        " gateway ({}) pod ({}): apply one first, so that the claims are verified",
+    ),
+    Code(
         "IST0150",
         "ExternalNameServiceTypeInvalidPortName",
         _W,

@@ -8,11 +8,14 @@ from mutua.analysis.checks import (
     callers_without_identity,
     certificates,
     destination_rule,
+    gateway,
     injection,
     peer_authentication,
     schema,
     selectors,
     service,
+    unserved,
+    virtual_service,
 )
 
 CHECKS: Final[tuple[Check, ...]] = (
@@ -25,4 +28,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     *service.CHECKS,
     *callers_without_identity.CHECKS,
     *certificates.CHECKS,
+    *virtual_service.CHECKS,
+    *gateway.CHECKS,
+    *unserved.CHECKS,
 )

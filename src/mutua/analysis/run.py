@@ -66,8 +66,12 @@ def chosen(names: Iterable[str]) -> tuple[Check, ...]:
 def analyze(world: World, checks: Sequence[Check] = registry.CHECKS) -> tuple[Message, ...]:
     """All messages, each once, the gravest first; then by code, object and text."""
     shared = Shared(world)
-    found = {message for check in checks for message in check.function(Inputs(shared, check.inputs))}
-    return tuple(sorted(found, key=order))
+    found = {
+        (message.code, message.subject, message.text): message
+        for check in checks
+        for message in check.function(Inputs(shared, check.inputs))
+    }
+    return tuple(sorted(found.values(), key=order))
 
 
 def order(message: Message) -> tuple[int, str, Subject, str]:

@@ -13,6 +13,7 @@ from mutua.api.admission import MutatingWebhookConfiguration, ValidatingWebhookC
 from mutua.api.findings import Severity
 from mutua.api.kinds import Kind
 from mutua.injection import selectors
+from mutua.injection.settings import UNCAPTURED_INBOUND_PORTS
 from mutua.mesh.proxy_view import MtlsMode, ObjectRef
 from mutua.mesh.workloads import Workload
 from mutua.verdict import connection
@@ -146,9 +147,9 @@ def _configurations(
 
 
 def _excluded(pod: core.Pod | None) -> set[int]:
-    """Inbound ports that pass the sidecar by."""
+    """Inbound ports that pass the sidecar by, or that it answers itself."""
     text = pod.metadata.annotations.get(_EXCLUDED_PORTS, "") if pod else ""
-    return {int(part) for part in text.split(",") if part.strip().isdecimal()}
+    return {int(part) for part in text.split(",") if part.strip().isdecimal()}.union(UNCAPTURED_INBOUND_PORTS)
 
 
 def _is_scraper(workload: Workload) -> bool:

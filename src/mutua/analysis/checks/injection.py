@@ -84,7 +84,7 @@ def images(inputs: Inputs) -> Iterator[Message]:
             wanted = injection_settings.for_pod(pod.metadata.annotations, injector).image
         except InvalidInputError:
             continue  # such a pod could not be made again, which the injector says
-        if image != wanted:
+        if _without_type(image) != _without_type(wanted):
             wrong.setdefault(pod.metadata.namespace, []).append(pod.metadata.name)
     for name, names in wrong.items():
         yield istio("IST0158", Subject(kinds.NAMESPACE.name, "", name), sorted(names))
@@ -107,6 +107,8 @@ def automatic_images(inputs: Inputs) -> Iterator[Message]:
 def users(inputs: Inputs) -> Iterator[Message]:
     """Applications that run as the sidecar's user: their connections escape the sidecar."""
     for _, kind_name, pod in _pods_and_templates(inputs):
+        if pod.metadata.namespace == inputs.istio_namespace:
+            continue  # the control plane's own pods have no sidecar
         contexts = [one.security_context for one in _containers(pod) if one.name not in _OF_THE_MESH]
         if any(one is not None and one.run_as_user == SIDECAR_USER for one in (*contexts, pod.spec.security_context)):
             yield istio("IST0144", Subject(kind_name, pod.metadata.namespace, pod.metadata.name))
@@ -146,6 +148,11 @@ def _settings_by_revision(inputs: Inputs) -> Mapping[str, InjectorSettings]:
         except (msgspec.MsgspecError, InvalidInputError):
             continue  # the injector goes on with what it had
     return found
+
+
+def _without_type(image: str) -> str:
+    """An image without the end of its tag that says how it was built: a namespace's ProxyConfig may choose that."""
+    return image.removesuffix("-distroless").removesuffix("-debug")
 
 
 def _has_sidecar(pod: core.Pod) -> bool:
