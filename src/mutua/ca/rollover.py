@@ -16,7 +16,7 @@ import msgspec
 Pod = tuple[str, str]
 """(namespace, name)"""
 
-NUDGE_AFTER = timedelta(seconds=30)
+NUDGE_AFTER = timedelta(seconds=10)
 """A proxy that has not told what it holds is asked again this often."""
 
 

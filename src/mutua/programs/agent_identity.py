@@ -77,14 +77,13 @@ class WorkloadIdentity:
             _LOG.info("the mesh's roots changed", roots=told.digest[:16])
             self._publish()
         elif told.nudge != before.nudge:
-            self._report_at = self._now()
+            self._report_at = min(self._report_at, self._now() + _spread())
         if self._current is None:
             return
         if told.digest != before.digest or (told.issuer and told.issuer != self._current.issuer):
             # At most one certificate each second, but a change of the mesh's roots does not wait for a back-off.
-            spread = timedelta(seconds=random.uniform(0, SPREAD_SECONDS))  # noqa: S311 - spread, not secrecy
             earliest = max(self._current.created + SHORTEST_LIFE, self._now())
-            self._renewal = min(self._renewal, earliest + spread)
+            self._renewal = min(self._renewal, earliest + _spread())
 
     async def _renew(self) -> None:
         try:
@@ -162,6 +161,10 @@ class WorkloadIdentity:
             self._report_at = self._now() + REPORT_AGAIN * random.uniform(1, 2)  # noqa: S311 - spread, not secrecy
         else:
             self._report_at = self._now() + REPORT_EVERY * random.uniform(0.8, 1.2)  # noqa: S311
+
+
+def _spread() -> timedelta:
+    return timedelta(seconds=random.uniform(0, SPREAD_SECONDS))  # noqa: S311 - spread, not secrecy
 
 
 def _text(moment: datetime) -> str:

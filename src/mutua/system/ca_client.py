@@ -31,6 +31,10 @@ METHOD = "/istio.v1.auth.IstioCertificateService/CreateCertificate"
 MAX_TOKEN_BYTES = 64 * 1024
 
 RETRIES = 5
+LIFE_PER_CALL = 40
+SHORTEST_CALL = timedelta(seconds=0.5)
+"""A call may last a fortieth of the certificate's life, but at least this, and at most the timeout of the settings."""
+
 FIRST_BACK_OFF = timedelta(milliseconds=100)
 BACK_OFF_JITTER = 0.1
 RETRYABLE = frozenset(
@@ -170,9 +174,16 @@ class CaClient:
                 request_serializer=protos.IstioCertificateRequest.SerializeToString,
                 response_deserializer=protos.IstioCertificateResponse.FromString,
             )
-            timeout = self._settings.call_timeout.total_seconds()
+            timeout = self._timeout(current).total_seconds()
             response = await method(request, metadata=tuple(metadata), timeout=timeout)
         return tuple(response.cert_chain)
+
+    def _timeout(self, current: WorkloadCertificate | None) -> timedelta:
+        """Short-lived certificates leave less time to find out that a server is dead."""
+        if current is None:
+            return self._settings.call_timeout
+        left = (current.expires - current.created) / LIFE_PER_CALL
+        return min(self._settings.call_timeout, max(left, SHORTEST_CALL))
 
     @contextlib.asynccontextmanager
     async def _channel(self, current: WorkloadCertificate | None, roots: bytes) -> AsyncIterator[grpc.aio.Channel]:
