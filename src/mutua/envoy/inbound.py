@@ -132,7 +132,7 @@ class _Parts:
 
     def __init__(self, mesh: MeshView, view: InboundView) -> None:
         self._mesh = mesh
-        self._for_requests = order.inbound_http()
+        self._for_requests = order.inbound_http(view)
         self._for_bytes = order.inbound_tcp(view)
         self._tls_for_requests = tls.server(mesh, view.trust, tls.HTTP_SERVER_ALPN)
         self._tls_for_bytes = tls.server(mesh, view.trust, tls.TCP_SERVER_ALPN)

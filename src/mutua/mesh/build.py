@@ -1,6 +1,7 @@
 """The only maker of snapshots: objects and mesh config in, a MeshSnapshot out, sharing whatever did not change."""
 
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
 from mutua.api import kinds, networking, security
@@ -8,7 +9,7 @@ from mutua.api.kinds import AnyObject, Key, Kind
 from mutua.api.meshconfig import MeshConfig, Normalization, OutboundMode, TlsProtocol
 from mutua.api.meta import duration_seconds
 from mutua.errors import InvalidInputError
-from mutua.mesh import authorization, endpoints, peer_authentication, registry
+from mutua.mesh import authorization, endpoints, peer_authentication, registry, request_authentication
 from mutua.mesh.authorization import SelectedPolicy
 from mutua.mesh.destination_rule import DestinationRules
 from mutua.mesh.endpoints import Reachable
@@ -18,6 +19,7 @@ from mutua.mesh.outbound import Directory, Loads, Outbound
 from mutua.mesh.peer_authentication import EffectiveMode, PeerPolicies
 from mutua.mesh.proxy_view import LoadAssignment, MeshView, Trust
 from mutua.mesh.registry import Registry, Touched, changed_keys
+from mutua.mesh.request_authentication import KeySets
 from mutua.mesh.snapshot import ANY_OTHER_NAMESPACE, DEFAULT_CLUSTER_DOMAIN, MeshSnapshot, Parts, Settings
 from mutua.mesh.visibility import EVERYWHERE
 from mutua.mesh.workloads import Workload
@@ -37,12 +39,13 @@ def snapshot(
     *,
     cluster_domain: str = DEFAULT_CLUSTER_DOMAIN,
     upstream_mark: int = 0,
+    key_sets: KeySets = MappingProxyType({}),
 ) -> MeshSnapshot:
     """What the objects mean together. `previous` only saves work: the answer is the same without it.
 
     Raises nothing for whatever users wrote.
     """
-    settings = Settings(mesh_config, cluster_domain, upstream_mark)
+    settings = Settings(mesh_config, cluster_domain, upstream_mark, tuple(sorted(key_sets.items())))
     if previous is not None and previous.settings != settings:
         previous = None
     if previous is not None and previous.objects is objects:
@@ -100,7 +103,7 @@ def _parts(objects: ObjectSet, settings: Settings, previous: MeshSnapshot | None
         settings.cluster_domain,
         config.default_service_export_to,
     )
-    inbound, modes_touched = _inbound(objects, old_objects, old, trust, config.root_namespace, entries, touched)
+    inbound, modes_touched = _inbound(objects, old_objects, old, trust, settings, entries, touched)
     reachable, loads = _reachable(entries, touched, modes_touched, inbound, trust, old)
     rules = _rules(objects, old_objects, settings, old)
     outbound = _outbound(reachable, rules, settings, old)
@@ -113,17 +116,21 @@ def _inbound(
     old_objects: ObjectSet,
     old: Parts | None,
     trust: Trust,
-    root_namespace: str,
+    settings: Settings,
     entries: Registry,
     touched: Touched,
 ) -> tuple[Mapping[str, NamespaceInbound], frozenset[str]]:
     """What each namespace's workloads accept; and the namespaces whose endpoints may now, or no longer, take TLS."""
+    root_namespace, key_sets = settings.mesh_config.root_namespace, dict(settings.key_sets)
     before: Mapping[str, NamespaceInbound] = old.inbound if old else {}
     peers = _ByNamespace(kinds.PEER_AUTHENTICATION, security.PeerAuthentication, objects, old_objects, root_namespace)
     policies = _ByNamespace(
         kinds.AUTHORIZATION_POLICY, security.AuthorizationPolicy, objects, old_objects, root_namespace
     )
-    names = entries.namespaces | {ANY_OTHER_NAMESPACE, *peers.namespaces, *policies.namespaces}
+    tokens = _ByNamespace(
+        kinds.REQUEST_AUTHENTICATION, security.RequestAuthentication, objects, old_objects, root_namespace
+    )
+    names = entries.namespaces | {ANY_OTHER_NAMESPACE, *peers.namespaces, *policies.namespaces, *tokens.namespaces}
     root_policies: tuple[SelectedPolicy, ...] | None = None
 
     current: dict[str, NamespaceInbound] = {}
@@ -131,7 +138,8 @@ def _inbound(
     for name in names:
         known = before.get(name)
         peers_touched, policies_touched = peers.is_touched(name), policies.is_touched(name)
-        if known and not (peers_touched or policies_touched or name in touched.service_namespaces):
+        tokens_touched = tokens.is_touched(name)
+        if known and not (peers_touched or policies_touched or tokens_touched or name in touched.service_namespaces):
             current[name] = known
             continue
         peer_policies = known.peer_policies if known else PeerPolicies()
@@ -146,8 +154,12 @@ def _inbound(
                 root_policies = authorization.policies_in(root_namespace, policies.here(root_namespace))
             from_root = () if name == root_namespace else root_policies
             own_policies = authorization.policies_in(name, policies.here(name))
+        token_rules = known.token_rules if known else ()
+        if known is None or tokens_touched:
+            token_rules = request_authentication.rules_of(tokens.here_and_in_root(name), key_sets)
         table = entries.service_tables.get(name)
-        current[name] = NamespaceInbound(name, trust, table, peer_policies, from_root, own_policies).or_same(known)
+        made = NamespaceInbound(name, trust, table, peer_policies, from_root, own_policies, token_rules)
+        current[name] = made.or_same(known)
     same = current.keys() == before.keys() and all(current[name] is before[name] for name in current)
     return (before if same else current), frozenset(modes_touched)
 

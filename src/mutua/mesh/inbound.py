@@ -1,9 +1,10 @@
 """What the workloads of one namespace accept: ports, modes and policies."""
 
-from mutua.mesh import authorization, peer_authentication
+from mutua.mesh import authorization, peer_authentication, request_authentication
 from mutua.mesh.authorization import SelectedPolicy
 from mutua.mesh.peer_authentication import EffectiveMode, PeerPolicies
 from mutua.mesh.proxy_view import InboundPort, InboundView, Trust
+from mutua.mesh.request_authentication import SelectedTokens
 from mutua.mesh.selectors import Labels, SelectorTable
 from mutua.mesh.services import Service
 from mutua.mesh.workloads import Workload
@@ -14,7 +15,17 @@ _NO_SERVICES: SelectorTable[Service] = SelectorTable(())
 class NamespaceInbound:
     """All that decides what workloads of one namespace accept; remembers its answers, which depend on nothing else."""
 
-    __slots__ = ("_modes", "_views", "name", "own_policies", "peer_policies", "root_policies", "services", "trust")
+    __slots__ = (
+        "_modes",
+        "_views",
+        "name",
+        "own_policies",
+        "peer_policies",
+        "root_policies",
+        "services",
+        "token_rules",
+        "trust",
+    )
 
     def __init__(
         self,
@@ -24,6 +35,7 @@ class NamespaceInbound:
         peer_policies: PeerPolicies,
         root_policies: tuple[SelectedPolicy, ...],
         own_policies: tuple[SelectedPolicy, ...],
+        token_rules: tuple[SelectedTokens, ...] = (),
     ) -> None:
         self.name = name
         self.trust = trust
@@ -31,6 +43,7 @@ class NamespaceInbound:
         self.peer_policies = peer_policies
         self.root_policies = root_policies
         self.own_policies = own_policies
+        self.token_rules = token_rules
         self._modes: dict[Labels, EffectiveMode] = {}
         self._views: dict[tuple[Labels, tuple[tuple[str, int], ...]], InboundView] = {}
 
@@ -43,6 +56,7 @@ class NamespaceInbound:
             and previous.peer_policies == self.peer_policies
             and previous.root_policies == self.root_policies
             and previous.own_policies == self.own_policies
+            and previous.token_rules == self.token_rules
         ):
             return previous
         return self
@@ -81,4 +95,5 @@ class NamespaceInbound:
             port_modes=tuple((number, port_mode) for number, port_mode in mode.ports if number not in ports),
             ports=tuple(ports[number] for number in sorted(ports)),
             policies=authorization.applying(self.root_policies, self.own_policies, workload.labels),
+            token_rules=request_authentication.selected(self.token_rules, workload.labels),
         )

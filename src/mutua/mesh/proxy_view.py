@@ -134,6 +134,25 @@ class EffectivePolicy(Frozen, frozen=True):
     provider: str = ""
 
 
+class TokenRule(Frozen, frozen=True):
+    """Which end-user tokens of one issuer are accepted, where they are found, and what becomes of them.
+
+    Source: `RequestAuthentication.spec.jwtRules[]`.
+    """
+
+    source: ObjectRef
+    issuer: str  # "": any
+    audiences: tuple[str, ...] = ()  # (): any
+    space_delimited_claims: tuple[str, ...] = ()
+    key_set: str = ""  # JSON Web Key Set; "" = none could be had, so that no token of the issuer is accepted
+    from_headers: tuple[tuple[str, str], ...] = ()  # (name, prefix of the value)
+    from_params: tuple[str, ...] = ()
+    from_cookies: tuple[str, ...] = ()
+    payload_header: str = ""  # header that gets the payload, base64url
+    claim_headers: tuple[tuple[str, str], ...] = ()  # (header, claim that it gets)
+    forward: bool = False  # whether the application gets the token itself
+
+
 class Trust(Frozen, frozen=True):
     """Whom this mesh believes. The first domain is its own; the others are aliases."""
 
@@ -148,6 +167,7 @@ class InboundView(Frozen, frozen=True):
     port_modes: tuple[tuple[int, MtlsMode], ...]  # portLevelMtls of ports that no Service names
     ports: tuple[InboundPort, ...]  # ascending by number
     policies: tuple[EffectivePolicy, ...]  # root namespace first, then by name
+    token_rules: tuple[TokenRule, ...] = ()  # oldest object first
 
 
 class Endpoint(Frozen, frozen=True):

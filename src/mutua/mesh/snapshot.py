@@ -28,11 +28,15 @@ _Endpoints = tuple[tuple[OutboundService, ...], tuple[LoadAssignment, ...]]
 
 
 class Settings(msgspec.Struct, frozen=True):
-    """What is set for the whole mesh. `upstream_mark` is the SO_MARK of Envoy's own sockets; 0 = none."""
+    """What is set for the whole mesh. `upstream_mark` is the SO_MARK of Envoy's own sockets; 0 = none.
+
+    `key_sets` are the JSON Web Key Sets that were fetched for RequestAuthentications, (location, content), sorted.
+    """
 
     mesh_config: MeshConfig = MeshConfig()
     cluster_domain: str = DEFAULT_CLUSTER_DOMAIN
     upstream_mark: int = 0
+    key_sets: tuple[tuple[str, str], ...] = ()
 
 
 class Parts(msgspec.Struct, frozen=True, eq=False):

@@ -21,6 +21,7 @@ from mutua.mesh.proxy_view import (
     OutboundPort,
     OutboundService,
     Protocol,
+    TokenRule,
 )
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
@@ -239,7 +240,7 @@ def _policies(
     asked = _connection(call, dialled, inbound)
     verdict = tokens.judge(_token_rules(snapshot, server), call.token if request else None, call.now)
     # CUSTOM policies are asked before the token is looked at, the others after it.
-    decision = authorization.decide(asked, request, verdict.claims, call.answers)
+    decision = authorization.decide(asked, request, verdict.claims, call.answers, explain=True)
     taken = _taken(decision)
     if taken.step is Step.CUSTOM:
         return [taken]
@@ -266,7 +267,7 @@ def _same_family(addresses: tuple[str, ...], other: str) -> str:
     return next((each for each in addresses if ipaddress.ip_address(each).version == version), NO_ADDRESS)
 
 
-def _token_rules(snapshot: MeshSnapshot, server: Workload) -> tuple[request_authentication.TokenRule, ...]:
+def _token_rules(snapshot: MeshSnapshot, server: Workload) -> tuple[TokenRule, ...]:
     objects = snapshot.objects.typed(kinds.REQUEST_AUTHENTICATION, security.RequestAuthentication)
     root_namespace = snapshot.mesh.root_namespace
     return request_authentication.applying(objects.values(), root_namespace, server.namespace, server.labels)

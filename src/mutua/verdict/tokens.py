@@ -5,8 +5,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mutua.mesh.proxy_view import ObjectRef
-from mutua.mesh.request_authentication import TokenRule
+from mutua.mesh.proxy_view import ObjectRef, TokenRule
 
 _ALWAYS_DELIMITED: Final = ("scope", "permission")
 

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import jwt
+import msgspec
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
@@ -17,10 +20,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from envoy_pods import Authority, Issued
 
+from mutua.api.security import RequestAuthentication
 from mutua.envoy import connections, listeners
 from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
 from mutua.envoy.pack import duration, packed
+from mutua.mesh import request_authentication
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
     Condition,
@@ -28,13 +33,21 @@ from mutua.mesh.proxy_view import (
     InboundView,
     MeshView,
     MtlsMode,
+    ObjectRef,
     Operation,
     Rule,
     Source,
+    TokenRule,
     Trust,
 )
 
 FIRST_CLIENT_PORT = 10_000
+PARTS = ("policies", "mesh", "workload", "requestAuthentications")
+"""What a case's filter chain depends on, beside its request."""
+
+TOKEN_HEADER = "x-test-token"
+_KEY = ec.generate_private_key(ec.SECP256R1())
+KEY_SET = json.dumps({"keys": [jwt.algorithms.ECAlgorithm.to_jwk(_KEY.public_key(), as_dict=True)]})
 ECHO_PORT = 7
 ECHO = "echo"
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
@@ -70,7 +83,6 @@ def can_run(vector: Mapping[str, Any]) -> bool:
         vector.get("wire", True)
         and not {"ext_authz", "remote_ip", "cert_sans", "cert_subject"} & request.keys()
         and not {"numTrustedProxies", "features", "extensionProviders"} & mesh.keys()
-        and "requestAuthentications" not in vector
         and not any(policy["spec"].get("action") == "CUSTOM" for policy in vector["policies"])
         and (request["protocol"] == "http" or not request.get("envoy_metadata"))
     )
@@ -87,7 +99,7 @@ def bootstrap(
     cases = []
     for vector in vectors:
         request = vector["request"]
-        key = json.dumps([vector[name] for name in ("policies", "mesh", "workload")] + [_setting(request)])
+        key = json.dumps([*(vector.get(name) for name in PARTS), _setting(request)])
         if key not in ports:
             ports[key] = FIRST_CLIENT_PORT + len(ports)
             chain = _chain(vector, _tls(server, authority) if request["mtls"] else None)
@@ -107,8 +119,27 @@ def bootstrap(
 
 
 def _setting(request: Mapping[str, Any]) -> list[Any]:
-    names = ("protocol", "mtls", "destination_port", "jwt_claims", "envoy_metadata")
+    names = ("protocol", "mtls", "destination_port", "envoy_metadata")
     return [request.get(name) for name in names]
+
+
+def _token_rules(vector: Mapping[str, Any]) -> tuple[TokenRule, ...]:
+    """The vector's own rules, all issuers having our keys; or one that takes any issuer's token from a header."""
+    documents = vector.get("requestAuthentications")
+    if documents is None:
+        return (TokenRule(ObjectRef("", "", ""), "", key_set=KEY_SET, from_headers=((TOKEN_HEADER, ""),)),)
+    objects = [msgspec.convert(document, RequestAuthentication) for document in documents]
+    key_sets = dict.fromkeys(request_authentication.key_set_locations(objects), KEY_SET)
+    return request_authentication.selected(request_authentication.rules_of(objects, key_sets), frozenset())
+
+
+def token(vector: Mapping[str, Any]) -> list[str]:
+    """The header that brings a token with the vector's claims: name and value; [] if it has none."""
+    claims = vector["request"]["jwt_claims"]
+    if not claims:
+        return []
+    signed = jwt.encode(claims, _KEY, "ES256")
+    return ["authorization", f"Bearer {signed}"] if "requestAuthentications" in vector else [TOKEN_HEADER, signed]
 
 
 def policies(vector: Mapping[str, Any]) -> tuple[EffectivePolicy, ...]:
@@ -159,10 +190,10 @@ def _values(fields: Mapping[str, list[str]]) -> dict[str, tuple[str, ...]]:
 def _chain(vector: Mapping[str, Any], transport_socket: Any) -> Any:
     mesh, request = vector["mesh"], vector["request"]
     trust = Trust(domains=(mesh["trustDomain"], *mesh.get("trustDomainAliases", ())))
-    view = InboundView(trust, MtlsMode.PERMISSIVE, (), (), policies(vector))
+    view = InboundView(trust, MtlsMode.PERMISSIVE, (), (), policies(vector), _token_rules(vector))
     settings = MeshView(path_normalization=mesh.get("pathNormalization", "BASE"))
     if request["protocol"] == "http":
-        filters = [*_metadata(request), *order.inbound_http()]
+        filters = [*_metadata(request), *order.inbound_http(view)]
         chain = [connections.inbound_requests(settings, "case", _answer(order.inbound_route(view)), filters)]
     else:
         chain = [*order.inbound_tcp(view), connections.bytes_to(settings, ECHO)]
@@ -170,28 +201,13 @@ def _chain(vector: Mapping[str, Any], transport_socket: Any) -> Any:
 
 
 def _metadata(request: Mapping[str, Any]) -> list[Any]:
-    """What other filters would have left: the claims of a token, or an Envoy filter's own."""
-    left: dict[str, Any] = (
-        {"envoy.filters.http.jwt_authn": {"payload": _claims(request)}} if request["jwt_claims"] else {}
-    )
-    if request.get("envoy_metadata"):
-        left["envoy.filters.a.b"] = {"c": request["envoy_metadata"]}
-    config = set_metadata_pb2.Config()
-    for namespace, value in left.items():
-        entry = config.metadata.add(metadata_namespace=namespace)
-        entry.value.update(value)
-    if not left:
+    """What an Envoy filter of somebody else's would have left."""
+    if not request.get("envoy_metadata"):
         return []
+    config = set_metadata_pb2.Config()
+    entry = config.metadata.add(metadata_namespace="envoy.filters.a.b")
+    entry.value.update({"c": request["envoy_metadata"]})
     return [http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.set_metadata", typed_config=packed(config))]
-
-
-def _claims(request: Mapping[str, Any]) -> dict[str, Any]:
-    """The claims as the JWT filter leaves them: scopes are a list."""
-    claims = dict(request["jwt_claims"])
-    for name in ("scope", "permission"):
-        if isinstance(claims.get(name), str):
-            claims[name] = claims[name].split(" ")
-    return claims
 
 
 def _answer(told: Mapping[str, Any]) -> Any:

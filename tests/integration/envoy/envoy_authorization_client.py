@@ -43,7 +43,7 @@ async def ask(case: dict[str, Any]) -> str:
         context = tls(case["certificate"]) if case["certificate"] else None
         name = {"server_hostname": request["sni"] or ""} if context else {}
         reader, writer = await asyncio.open_connection(sock=connection, ssl=context, **name)
-        writer.write(head(request) if request["protocol"] == "http" else BYTES)
+        writer.write(head(request, case["token"]) if request["protocol"] == "http" else BYTES)
         if request["protocol"] != "http":
             return "allow" if await reader.read(1) else "deny"
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -59,9 +59,10 @@ async def ask(case: dict[str, Any]) -> str:
         connection.close()
 
 
-def head(request: dict[str, Any]) -> bytes:
+def head(request: dict[str, Any], token: list[str]) -> bytes:
     """The request as it goes over the wire."""
     lines = [f"{request['method']} {request['path']} HTTP/1.1", f"host: {request['host']}"]
+    lines += [": ".join(token)] if token else []
     for name, value in request["headers"].items():
         if name.lower() != "host":
             lines += [f"{name}: {each}" for each in (value if isinstance(value, list) else [value])]

@@ -25,7 +25,8 @@ from mutua.mesh.proxy_view import ProxyView
 from mutua.secret import Secret
 from mutua.servers.credentials import ServingTls, TlsMaterial
 from mutua.servers.sds import SecretService
-from mutua.servers.xds import SERVER_OPTIONS, ProxyStatus, XdsServer
+from mutua.servers.xds import SERVER_OPTIONS, XdsServer
+from mutua.servers.xds_connection import ProxyStatus
 from mutua.spiffe import SpiffeId
 from mutua.xds.node import Node
 

@@ -66,4 +66,9 @@ def _vectors(file: str) -> list[Mapping[str, Any]]:
 
 
 def _question(case: authorization.Case) -> dict[str, Any]:
-    return {"request": case.vector["request"], "client_port": case.client_port, "certificate": case.certificate}
+    return {
+        "request": case.vector["request"],
+        "client_port": case.client_port,
+        "certificate": case.certificate,
+        "token": authorization.token(case.vector),
+    }

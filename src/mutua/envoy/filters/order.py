@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from mutua.envoy.filters import alpn, network_rbac, rbac, router
+from mutua.envoy.filters import alpn, jwt_authn, network_rbac, rbac, router
 from mutua.mesh.proxy_view import AuthorizationAction, InboundView
 
 ACTIONS = (
@@ -14,9 +14,16 @@ ACTIONS = (
 """The order in which policies are asked. Source: Istio AuthorizationPolicy, "evaluation order"."""
 
 
-def inbound_http() -> list[Any]:
-    """What each request to the application passes."""
-    return [*map(rbac.http_filter, ACTIONS), router.http_filter()]
+def inbound_http(view: InboundView) -> list[Any]:
+    """What each request to the application passes. Tokens are read after CUSTOM was asked, which cannot see them."""
+    custom, *others = ACTIONS
+    tokens = jwt_authn.http_filter(view.token_rules)
+    return [
+        rbac.http_filter(custom),
+        *([tokens] if tokens is not None else []),
+        *map(rbac.http_filter, others),
+        router.http_filter(),
+    ]
 
 
 def inbound_route(view: InboundView) -> dict[str, Any]:

@@ -13,11 +13,11 @@ from starlette.applications import Starlette
 
 from mutua.analysis import run
 from mutua.analysis.inputs import World
-from mutua.api import decode, kinds, validation
+from mutua.api import decode, kinds, security, validation
 from mutua.api.findings import Finding
 from mutua.ca.rollover import Pod
 from mutua.errors import MutuaError, NotFoundError, RefusedError
-from mutua.mesh import build, workloads
+from mutua.mesh import build, request_authentication, workloads
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import ProxyView
 from mutua.mesh.snapshot import MeshSnapshot
@@ -41,6 +41,7 @@ from mutua.servers import admin, debug, http, webhooks
 from mutua.servers.plaintext import PlaintextCollector
 from mutua.servers.xds import SERVER_OPTIONS, XdsServer
 from mutua.sources import kubernetes
+from mutua.sources.key_sets import KeySets
 from mutua.sources.merge import Merge
 from mutua.spiffe import SpiffeId, TrustDomain
 from mutua.system import logs
@@ -69,6 +70,7 @@ class ControlPlane:
         self._accounts: Mapping[Pod, str] | None = None
         self._rebuild = asyncio.Event()
         self._configuration = ConfigurationFollower(kube, settings, self._version, self._rebuild.set)
+        self._key_sets = KeySets(self._rebuild.set)
         self._xds = XdsServer(self._view)
         self._plaintext = PlaintextCollector(self._plaintext_edge)
 
@@ -111,6 +113,7 @@ class ControlPlane:
                 group.create_task(merge.run())
                 group.create_task(self._configuration.follow())
                 group.create_task(self._rebuild_when_configured())
+                group.create_task(self._key_sets.run())
                 group.create_task(trust.run())
                 group.create_task(self._plaintext.keep_telling())
                 _LOG.info("control plane started", version=self._version, trust_domain=trust_domain)
@@ -154,12 +157,15 @@ class ControlPlane:
         if self._objects is None:
             return
         configuration = self._configuration.current
+        tokens = self._objects.typed(kinds.REQUEST_AUTHENTICATION, security.RequestAuthentication)
+        self._key_sets.want(request_authentication.key_set_locations(tokens.values()))
         self._snapshot = build.snapshot(
             self._objects,
             configuration.mesh,
             self._snapshot,
             cluster_domain=configuration.injector.cluster_domain,
             upstream_mark=configuration.upstream_mark,
+            key_sets=self._key_sets.current,
         )
         await self._xds.publish()
 
