@@ -116,6 +116,11 @@ class ClusterPaths:
         return self.directory / "volumes"
 
     @property
+    def claims(self) -> Path:
+        """The folders of persistent volumes."""
+        return self.directory / "claims"
+
+    @property
     def run(self) -> Path:
         """What lives only as long as the cluster's processes."""
         return self.directory / "run"

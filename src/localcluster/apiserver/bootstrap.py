@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from localcluster import storage
 from localcluster.apiserver import kinds
 from localcluster.apiserver.authorization import roles
 from localcluster.apiserver.errors import AlreadyExistsError
@@ -19,6 +20,7 @@ async def populate(resources: Resources, settings: Settings) -> None:
     wanted = [(kinds.NAMESPACE, _object(kinds.NAMESPACE, {"name": name})) for name in NAMESPACES]
     wanted += _api_service(settings.api_address)
     wanted += roles.objects()
+    wanted.append((kinds.STORAGE_CLASS, storage.default_class()))
     for kind, object in wanted:
         metadata = object["metadata"]
         if resources.store.get(kind.storage_key, metadata.get("namespace", ""), metadata["name"]) is None:

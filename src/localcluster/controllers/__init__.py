@@ -18,6 +18,7 @@ from localcluster.controllers import (
     replica_sets,
     scheduling,
     stateful_sets,
+    volumes,
 )
 from localcluster.controllers.runner import Controller, Runner
 
@@ -49,6 +50,8 @@ def standard(resources: Resources, ca_certificate: str) -> tuple[Controller, ...
         Controller("daemonset", daemon_sets.keys, daemon_sets.reconcile, daemon_sets.created, daemon_sets.failed),
         Controller("job", jobs.keys, jobs.reconcile, jobs.created, jobs.failed),
         Controller("cronjob", cron_jobs.keys, cron_jobs.reconcile, cron_jobs.created, cron_jobs.failed),
+        Controller("claim", volumes.claim_keys, volumes.reconcile_claim),
+        Controller("volume", volumes.volume_keys, volumes.reconcile_volume),
         Controller("endpoints", endpoints.keys, endpoints.reconcile),
         Controller("endpointslice", endpoint_slices.keys, endpoint_slices.reconcile),
         Controller("namespace", namespaces.keys, namespaces.finish),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from localcluster import linux
+from localcluster.node import volumes_claims
 from localcluster.node.agent_images import ImageTable
 from localcluster.node.agent_node import NODE_NAME, keep_lease, machine_facts, register
 from localcluster.node.client import ApiClient, Object
@@ -66,6 +67,10 @@ class _Agent:
         self._slices = Informer(client, "discovery.k8s.io/v1/endpointslices", self._index.slice_changed)
         self._config_maps = Informer(client, "configmaps", lambda old, new: self._object("configmaps", old, new))
         self._secrets = Informer(client, "secrets", lambda old, new: self._object("secrets", old, new))
+        self._claims = Informer(
+            client, "persistentvolumeclaims", lambda old, new: self._object("persistentvolumeclaims", old, new)
+        )
+        self._volumes = Informer(client, "persistentvolumes", self._volume_changed)
         self._pods = Informer(client, "pods", self._pod_changed, field_selector=f"spec.nodeName={NODE_NAME}")
         node = NodeServices(
             client=client,
@@ -73,10 +78,10 @@ class _Agent:
             network=context.network,
             prober=self._prober,
             events=self._events,
-            references=_Held(self._config_maps, self._secrets),
+            references=_Held(self._config_maps, self._secrets, self._claims, self._volumes),
             images=self._images,
             services=self._services.items,
-            roots=VolumeRoots(paths.volumes, paths.volumes / _MEMORY_FOLDER),
+            roots=VolumeRoots(paths.volumes, paths.volumes / _MEMORY_FOLDER, paths.claims),
             logs=paths.logs,
             host_ip=str(NODE_ADDRESS),
             resolv_conf=_node_resolv_conf(),
@@ -99,7 +104,7 @@ class _Agent:
         exits.push_async_callback(self._streaming.close)
         for work in (self._rules.run(), self._events.run(), self._images.run()):
             _run_until_exit(work, exits)
-        needed = (self._services, self._slices, self._config_maps, self._secrets)
+        needed = (self._services, self._slices, self._config_maps, self._secrets, self._claims, self._volumes)
         for informer in needed:
             _run_until_exit(informer.run(), exits)
         await asyncio.gather(
@@ -114,6 +119,12 @@ class _Agent:
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         self.pods.changed(old, new)
 
+    def _volume_changed(self, old: Object | None, new: Object | None) -> None:
+        if old is not None and new is None:
+            volumes_claims.remove_folder(self._context.paths.claims, old)
+        elif new is not None and (claim := new["spec"].get("claimRef")):
+            self._object("persistentvolumeclaims", None, {"metadata": claim})
+
     def _images_changed(self) -> None:
         self.pods.images_changed()
 
@@ -121,7 +132,8 @@ class _Agent:
         self.pods.object_changed(resource, old, new)
 
     def _forget_strangers(self) -> None:
-        """Remove volumes and logs of pods that were deleted while the node was away."""
+        """Remove volumes and logs of pods, and folders of claims, that were deleted while the node was away."""
+        volumes_claims.remove_strangers(self._context.paths.claims, self._volumes.items.values())
         known = {pod["metadata"]["uid"] for pod in self._pods.items.values()}
         for folder in (self._context.paths.volumes, self._context.paths.logs):
             for entry in folder.iterdir():
@@ -134,15 +146,23 @@ class _Agent:
 class _Held:
     """`environment.References` from the informers' copies."""
 
-    def __init__(self, config_maps: Informer, secrets: Informer) -> None:
+    def __init__(self, config_maps: Informer, secrets: Informer, claims: Informer, volumes: Informer) -> None:
         self._config_maps = config_maps
         self._secrets = secrets
+        self._claims = claims
+        self._volumes = volumes
 
     def config_map(self, namespace: str, name: str) -> Object | None:
         return self._config_maps.items.get((namespace, name))
 
     def secret(self, namespace: str, name: str) -> Object | None:
         return self._secrets.items.get((namespace, name))
+
+    def claim(self, namespace: str, name: str) -> Object | None:
+        return self._claims.items.get((namespace, name))
+
+    def persistent_volume(self, name: str) -> Object | None:
+        return self._volumes.items.get(("", name))
 
 
 def _prepare_volumes(paths: ClusterPaths) -> None:

@@ -22,11 +22,15 @@ class MissingReferenceError(Exception):
 
 
 class References(Protocol):
-    """Where config maps and secrets are looked up. Both return None for an object that does not exist."""
+    """Where what pods refer to is looked up. All return None for an object that does not exist."""
 
     def config_map(self, namespace: str, name: str) -> Mapping[str, Any] | None: ...
 
     def secret(self, namespace: str, name: str) -> Mapping[str, Any] | None: ...
+
+    def claim(self, namespace: str, name: str) -> Mapping[str, Any] | None: ...
+
+    def persistent_volume(self, name: str) -> Mapping[str, Any] | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,8 +56,10 @@ def _token_source(projection: Mapping[str, Any]) -> TokenSource:
 
 
 def references_of(volume: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """("configmaps" or "secrets", name) of every object that the volume's files come from."""
+    """(resource, name) of every config map, secret or claim that the volume comes from."""
     found: set[tuple[str, str]] = set()
+    if reference := volume.get("persistentVolumeClaim"):
+        found.add(("persistentvolumeclaims", reference["claimName"]))
     for source in [volume, *((volume.get("projected") or {}).get("sources") or ())]:
         if reference := source.get("configMap"):
             found.add(("configmaps", reference["name"]))
@@ -165,11 +167,11 @@ def _mode(*candidates: int | None) -> int:
 
 def unsupported(volumes: Iterable[Mapping[str, Any]]) -> str | None:
     """The message for the first volume of a kind that this node does not have, or None."""
-    known = {"name", "emptyDir", "hostPath", *PROJECTED_KINDS}
+    known = {"name", "emptyDir", "hostPath", "persistentVolumeClaim", *PROJECTED_KINDS}
     for volume in volumes:
         for kind in volume.keys() - known:
             return (
                 f'volume "{volume["name"]}": {kind} is not available on this node, which has emptyDir, hostPath, '
-                "configMap, secret, projected and downwardAPI"
+                "persistentVolumeClaim, configMap, secret, projected and downwardAPI"
             )
     return None

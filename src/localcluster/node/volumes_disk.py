@@ -56,6 +56,20 @@ def make_folder(path: Path) -> None:
         each.chmod(_FOLDER_MODE)
 
 
+def give_to_group(folder: Path, group: int | None) -> None:
+    """Let `fsGroup` write to a volume, and own what is made in it. A group that this machine's user has not: no change.
+
+    Rootless clusters know one user and one group, whom every volume belongs to already.
+    """
+    if group is None:
+        return
+    try:
+        os.chown(folder, -1, group)
+    except OSError:
+        return
+    folder.chmod(stat.S_IMODE(folder.stat().st_mode) | stat.S_ISGID | stat.S_IRWXG)
+
+
 def _check_relative(path: str) -> None:
     parts = PurePosixPath(path).parts
     if not parts or path.startswith("/") or ".." in parts or parts[0].startswith(".."):

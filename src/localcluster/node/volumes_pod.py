@@ -22,7 +22,8 @@ from localcluster.node.volumes import (
     unsupported,
     volume_files,
 )
-from localcluster.node.volumes_disk import inside, make_folder, write_atomically
+from localcluster.node.volumes_claims import claim_folder
+from localcluster.node.volumes_disk import give_to_group, inside, make_folder, write_atomically
 
 _log = logging.getLogger(__name__)
 _RENEW_AT = 0.8
@@ -32,10 +33,14 @@ _SHARED_FOLDER_MODE = 0o777
 
 @dataclass(frozen=True, slots=True)
 class VolumeRoots:
-    """Where volumes are: `disk` for what pods write, `memory` (a tmpfs) for secrets and what asks for it."""
+    """Where volumes are: `disk` for what pods write, `memory` (a tmpfs) for secrets and what asks for it.
+
+    `claims` holds the folders of provisioned persistent volumes, which outlive pods.
+    """
 
     disk: Path
     memory: Path
+    claims: Path
 
 
 class PodVolumes:
@@ -95,7 +100,8 @@ class PodVolumes:
             sub_path = wanted.get("subPath") or expand(wanted.get("subPathExpr") or "", variables)
             if sub_path:
                 source = inside(source, sub_path)
-            read_only = bool(wanted.get("readOnly")) or _projected_kind(volume)
+            claim = volume.get("persistentVolumeClaim") or {}
+            read_only = bool(wanted.get("readOnly") or claim.get("readOnly")) or _projected_kind(volume)
             mounts.append(Mount(source, wanted["mountPath"], read_only))
         return tuple(mounts)
 
@@ -117,6 +123,9 @@ class PodVolumes:
     def _path(self, volume: Mapping[str, Any]) -> Path:
         if host := volume.get("hostPath"):
             return Path(host["path"])
+        if claim := volume.get("persistentVolumeClaim"):
+            namespace = self._pod["metadata"]["namespace"]
+            return claim_folder(self._references, self._roots.claims, namespace, claim["claimName"])
         in_memory = _projected_kind(volume) or (volume.get("emptyDir") or {}).get("medium") == "Memory"
         root = self._roots.memory if in_memory else self._roots.disk
         return root / self._uid / str(volume["name"])
@@ -130,6 +139,8 @@ class PodVolumes:
         elif not path.exists():
             path.mkdir(parents=True)
             path.chmod(_SHARED_FOLDER_MODE)
+        if not _projected_kind(volume) and not volume.get("hostPath"):
+            give_to_group(path, (self._pod["spec"].get("securityContext") or {}).get("fsGroup"))
 
     async def _request_token(self, source: TokenSource) -> None:
         metadata = self._pod["metadata"]

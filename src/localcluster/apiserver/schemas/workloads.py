@@ -93,7 +93,18 @@ def _selector_and_template(kind: KindInfo, spec: dict[str, Any]) -> list[FieldEr
             detail = "`selector` does not match template `labels`"
             problems.append(errors.invalid("spec.template.metadata.labels", labels, detail))
         found += problems
-    return found + pods.validate_template(template, "spec.template")
+    return found + pods.validate_template(_with_claims(spec, template), "spec.template")
+
+
+def _with_claims(spec: dict[str, Any], template: dict[str, Any]) -> dict[str, Any]:
+    """A StatefulSet's template with the volumes that its claims will be in each pod."""
+    claims = [(claim.get("metadata") or {}).get("name") for claim in spec.get("volumeClaimTemplates") or ()]
+    if not claims:
+        return template
+    run = template.get("spec") or {}
+    volumes = [volume for volume in run.get("volumes") or () if volume.get("name") not in claims]
+    volumes += [{"name": name, "persistentVolumeClaim": {"claimName": name}} for name in claims]
+    return {**template, "spec": {**run, "volumes": volumes}}
 
 
 def _deployment_strategy(strategy: dict[str, Any]) -> list[FieldError]:

@@ -50,3 +50,30 @@ def test_a_debugging_container_sees_its_targets_processes(node: Node) -> None:
     assert "trap 'exit 0' TERM" in node.kubectl("logs", "watched", "-c", "looking")
     assert field(node, "pod watched", "{.status.phase} {.status.containerStatuses[0].restartCount}") == "Running 0"
     node.kubectl("delete", "pod", "watched", WAIT)
+
+
+def test_a_claims_files_outlive_pods_and_go_with_the_claim(node: Node) -> None:
+    claim = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolumeClaim",
+        "metadata": {"name": "data"},
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "64Mi"}}},
+    }
+    volumes = [{"name": "disk", "persistentVolumeClaim": {"claimName": "data"}}]
+    mounts = {"volumeMounts": [{"name": "disk", "mountPath": "/data"}]}
+    node.apply(
+        pod("writing", "echo kept > /data/file", volumes=volumes, container=mounts, restartPolicy="Never"), claim
+    )
+    node.kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/writing", WAIT)
+    node.apply(pod("reading", f"cat /data/file; {SLEEP}", volumes=volumes, container=mounts))
+    node.ready("reading")
+    assert node.kubectl("logs", "reading") == "kept\n"
+    assert node.kubectl("get", "pvc", "--no-headers").split()[1] == "Bound"
+    folder = node.cluster.directory / "claims" / field(node, "pvc data", "{.spec.volumeName}")
+    assert (folder / "file").read_text() == "kept\n"
+
+    node.kubectl("delete", "pvc", "data", "--wait=false")
+    assert node.kubectl("get", "pvc", "--no-headers").split()[1] == "Terminating"
+    node.kubectl("delete", "pod", "reading", WAIT)
+    node.kubectl("wait", "--for=delete", "pvc/data", WAIT)
+    node.kubectl("wait", "--for=delete", "pv", "--all", WAIT)

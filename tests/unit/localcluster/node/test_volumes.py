@@ -81,9 +81,9 @@ def test_contents_are_never_shown() -> None:
 
 
 def test_unknown_kinds_are_refused_by_name() -> None:
-    message = unsupported([{"name": "data", "persistentVolumeClaim": {"claimName": "x"}}])
+    message = unsupported([{"name": "data", "nfs": {"server": "x", "path": "/"}}])
     assert message is not None
-    assert 'volume "data": persistentVolumeClaim is not available' in message
+    assert 'volume "data": nfs is not available' in message
     assert unsupported([{"name": "data", "emptyDir": {}}]) is None
 
 
