@@ -1,6 +1,6 @@
 """Whether AuthorizationPolicies let a connection or request through, by which rule, and why, as Istio and Envoy do."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ from mutua.verdict.request import Connection, Facts, HttpRequest
 from mutua.verdict.rules import CompiledRule, compiled
 
 KIND: Final = "AuthorizationPolicy"
+_LISTED: Final = 10  # policies that a refusal names
 NO_PROVIDER_SUFFIX: Final = "-deny-due-to-bad-CUSTOM-action"
 """Ends the name of a CUSTOM rule that denies because nobody is there to be asked. Source: Istio's builder."""
 
@@ -68,7 +69,28 @@ class _Named(msgspec.Struct, frozen=True):
         return f"rule {self.index} of {KIND} {self.policy.namespace}/{self.policy.name}"
 
 
-_Rules = tuple[_Named, ...]
+class _Rules:
+    """The rules of one action in the order in which Envoy asks them: by name. Most are found by the client's name."""
+
+    __slots__ = ("_by_name", "_of_anybody", "all")
+
+    def __init__(self, rules: Iterable[_Named]) -> None:
+        self.all = tuple(sorted(rules, key=lambda rule: rule.name))
+        self._by_name: dict[str, list[int]] = {}
+        self._of_anybody: list[int] = []
+        for number, named in enumerate(self.all):
+            if named.rule.names is None:
+                self._of_anybody.append(number)
+            for name in named.rule.names or ():
+                self._by_name.setdefault(name, []).append(number)
+
+    def matching(self, facts: Facts) -> Iterator[_Named]:
+        """The rules that match, in order."""
+        numbers = self._of_anybody
+        mine = [number for name in facts.names for number in self._by_name.get(name, ())]
+        for number in sorted({*numbers, *mine}) if mine else numbers:
+            if self.all[number].rule.matches(facts):
+                yield self.all[number]
 
 
 class Authorization:
@@ -102,10 +124,13 @@ class Authorization:
         request: HttpRequest | None = None,
         claims: Mapping[str, Any] | None = None,
         answers: Mapping[str, Answer] | None = None,
+        *,
+        explain: bool = False,
     ) -> Decision:
         """The decision about a request, or about a connection that carries none.
 
         `claims` is the payload of the verified token; `answers` is what each external authorizer would say.
+        `explain`: a refusal says what each ALLOW rule lacks.
         """
         try:
             facts = Facts(connection, request, claims, self._normalization)
@@ -114,34 +139,33 @@ class Authorization:
         refused = self._asked_elsewhere(facts, answers or {})
         if refused is not None:
             return refused
-        audited = tuple(rule.name for rule in self._of(AuthorizationAction.AUDIT, facts) if rule.rule.matches(facts))
-        return msgspec.structs.replace(self._judged(facts), audited=audited, dry_run=self._tried(facts))
+        decision = self._judged(facts)
+        if explain and decision.action is AuthorizationAction.ALLOW and not decision.allowed:
+            decision = msgspec.structs.replace(decision, lacks=self._lacks(facts))
+        audited = tuple(rule.name for rule in self._of(AuthorizationAction.AUDIT, facts).matching(facts))
+        tried = self._tried(facts)
+        return msgspec.structs.replace(decision, audited=audited, dry_run=tried) if audited or tried else decision
 
     def _judged(self, facts: Facts) -> Decision:
-        for rule in self._of(AuthorizationAction.DENY, facts):
-            if rule.rule.matches(facts):
-                return _decision(False, AuthorizationAction.DENY, rule, f"{rule} denies it")
+        for rule in self._of(AuthorizationAction.DENY, facts).matching(facts):
+            return _decision(False, AuthorizationAction.DENY, rule, f"{rule} denies it")
         if not self._has(AuthorizationAction.ALLOW):
             return Decision(True, "no ALLOW policy applies to the workload, so that what is not denied is allowed")
-        for rule in self._of(AuthorizationAction.ALLOW, facts):
-            if rule.rule.matches(facts):
-                return _decision(True, AuthorizationAction.ALLOW, rule, f"{rule} allows it")
-        lacks = tuple(
-            f"{rule.name} {'; '.join(rule.rule.lacks(facts))}" for rule in self._of(AuthorizationAction.ALLOW, facts)
-        )
+        for rule in self._of(AuthorizationAction.ALLOW, facts).matching(facts):
+            return _decision(True, AuthorizationAction.ALLOW, rule, f"{rule} allows it")
         closing = sorted({f"{policy.namespace}/{policy.name}" for policy in self._enforced(AuthorizationAction.ALLOW)})
-        return Decision(
-            False,
-            f"no rule of the ALLOW policies matches: {', '.join(closing)}",
-            AuthorizationAction.ALLOW,
-            lacks=lacks,
-        )
+        listed = ", ".join(closing[:_LISTED]) + (f" and {len(closing) - _LISTED} more" if closing[_LISTED:] else "")
+        return Decision(False, f"no rule of the ALLOW policies matches: {listed}", AuthorizationAction.ALLOW)
+
+    def _lacks(self, facts: Facts) -> tuple[str, ...]:
+        rules = self._of(AuthorizationAction.ALLOW, facts).all
+        return tuple(f"{rule.name} {'; '.join(rule.rule.lacks(facts))}" for rule in rules)
 
     def _asked_elsewhere(self, facts: Facts, answers: Mapping[str, Answer]) -> Decision | None:
         """What CUSTOM policies refuse. They are asked before any token is looked at."""
         custom = AuthorizationAction.CUSTOM
         facts = facts.without_claims()
-        matching = [rule for rule in self._of(custom, facts) if rule.rule.matches(facts)]
+        matching = list(self._of(custom, facts).matching(facts))
         if not matching:
             return None
         named = {policy.provider for policy in self._enforced(custom)}
@@ -168,7 +192,7 @@ class Authorization:
         for action in (AuthorizationAction.DENY, AuthorizationAction.ALLOW):
             if not any(policy.action is action and policy.dry_run for policy in self._policies):
                 continue
-            rule = next((rule for rule in self._of(action, facts, dry_run=True) if rule.rule.matches(facts)), None)
+            rule = next(self._of(action, facts, dry_run=True).matching(facts), None)
             allowed = (rule is None) is (action is AuthorizationAction.DENY)
             found.append(DryRun(action, allowed, rule.name if rule else ""))
         return tuple(found)
@@ -185,7 +209,6 @@ class Authorization:
         ]
 
     def _of(self, action: AuthorizationAction, facts: Facts, *, dry_run: bool = False) -> _Rules:
-        """The rules of one action in the order in which Envoy asks them: by name."""
         key = (action, facts.is_request, dry_run)
         found = self._rules.get(key)
         if found is None:
@@ -200,7 +223,7 @@ class Authorization:
                 for index, each in enumerate(policy.rules)
                 if (rule := self._compiled(each, policy, facts)) is not None
             )
-            found = self._rules[key] = tuple(sorted(made, key=lambda rule: rule.name))
+            found = self._rules[key] = _Rules(made)
         return found
 
     def _compiled(self, rule: Any, policy: EffectivePolicy, facts: Facts) -> CompiledRule | None:

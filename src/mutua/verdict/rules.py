@@ -6,7 +6,7 @@ import msgspec
 
 from mutua.errors import InvalidInputError
 from mutua.mesh.proxy_view import Operation, Rule, Source, Trust
-from mutua.verdict import terms
+from mutua.verdict import matchers, terms
 from mutua.verdict.request import Facts
 from mutua.verdict.terms import Predicate, Term
 
@@ -41,11 +41,15 @@ Tests = tuple[Test, ...]
 
 
 class CompiledRule(msgspec.Struct, frozen=True):
-    """Any of `sources`, any of `operations`, and all `conditions`."""
+    """Any of `sources`, any of `operations`, and all `conditions`.
+
+    `names`: the rule matches only who proves one of these names; None: it may match anybody.
+    """
 
     sources: tuple[Tests, ...]
     operations: tuple[Tests, ...]
     conditions: Tests
+    names: frozenset[str] | None = None
 
     def matches(self, facts: Facts) -> bool:
         """Whether the rule is about this connection or request."""
@@ -77,13 +81,26 @@ def compiled(rule: Rule, namespace: str, trust: Trust, *, requests: bool, narrow
         return tuple(test for term in given if (test := _test(term, requests=requests, narrow=narrow)) is not None)
 
     try:
+        sources = tuple(tests(terms.of_source(each, namespace, trust)) for each in rule.sources or (Source(),))
         return CompiledRule(
-            sources=tuple(tests(terms.of_source(each, namespace, trust)) for each in rule.sources or (Source(),)),
+            sources=sources,
+            names=_names(sources),
             operations=tuple(tests(terms.of_operation(each)) for each in rule.operations or (Operation(),)),
             conditions=tests(terms.of_condition(each, namespace, trust) for each in rule.conditions),
         )
     except InvalidInputError:
         return None
+
+
+def _names(sources: tuple[Tests, ...]) -> frozenset[str] | None:
+    """Who can meet these sources at all, if each of them lists principals without a wildcard."""
+    found: set[str] = set()
+    for tests in sources:
+        listed = next((test.term.values for test in tests if test.wanted and test.term.field == "principals"), ("*",))
+        if any("*" in value for value in listed):
+            return None
+        found.update(matchers.SCHEME + value for value in listed)
+    return frozenset(found)
 
 
 def _test(term: Term, *, requests: bool, narrow: bool) -> Test | None:

@@ -83,7 +83,7 @@ def test_deny_comes_before_allow() -> None:
 
 def test_a_refusal_says_what_each_rule_wants() -> None:
     who = Rule(sources=(Source(principals=("cluster.local/ns/web/sa/frontend",)),))
-    decision = decide(policy("some", ALLOW, who, to(methods=("POST",), ports=("8080",))))
+    decision = decide(policy("some", ALLOW, who, to(methods=("POST",), ports=("8080",))), explain=True)
     assert decision.reason == "no rule of the ALLOW policies matches: apps/some"
     assert decision.lacks == (
         "ns[apps]-policy[some]-rule[0] from: principals wants cluster.local/ns/web/sa/frontend "

@@ -21,7 +21,7 @@ TEXT = st.text(max_size=12)
 
 def decide(case: Case, *, and_also: tuple[EffectivePolicy, ...] = ()) -> Decision:
     authorization = Authorization((*case.policies, *and_also), TRUST)
-    return authorization.decide(case.connection, case.request, case.claims)
+    return authorization.decide(case.connection, case.request, case.claims, explain=True)
 
 
 def shuffled(random: Random, policy: EffectivePolicy) -> EffectivePolicy:
