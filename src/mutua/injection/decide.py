@@ -50,6 +50,18 @@ def should_inject(pod: Mapping[str, Any], namespace: str, settings: InjectorSett
     return Decision(settings.inject_by_default, f"the injection policy is {policy}")
 
 
+def refusal(pod: Mapping[str, Any]) -> str:
+    """Why a pod is never injected, whatever its namespace says; "" if nothing of its own forbids it."""
+    spec, metadata = pod.get("spec") or {}, pod.get("metadata") or {}
+    if spec.get("hostNetwork"):
+        return "the pod uses the node's network, where nothing can be captured for it alone"
+    for place in ("labels", "annotations"):
+        value = str((metadata.get(place) or {}).get(INJECT, ""))
+        if value.strip().lower() in _NO:
+            return f"the pod's {place.removesuffix('s')} {INJECT} is {value!r}"
+    return ""
+
+
 def already_injected(pod: Mapping[str, Any]) -> bool:
     """Whether we were here before: our status annotation and our container are both there."""
     spec, metadata = pod.get("spec") or {}, pod.get("metadata") or {}

@@ -108,6 +108,16 @@ def troubles(proxies: Iterable[ProxyState]) -> list[str]:
     return lines
 
 
+def refusals(proxies: Iterable[ProxyState]) -> list[str]:
+    """What these proxies refused, in Envoy's words, with the object behind it."""
+    return [
+        f"{kind.type} {item.resource}: {item.reason}" + (f" (from {item.object})" if item.object else "")
+        for proxy in proxies
+        for kind in proxy.types
+        for item in kind.rejected
+    ]
+
+
 def _in_order(proxy: ProxyState) -> list[TypeState]:
     order = ("CDS", "LDS", "EDS", "RDS")
     sent = [item for item in proxy.types if item.state is not SyncState.NOT_SENT]
