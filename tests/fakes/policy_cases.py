@@ -25,7 +25,7 @@ IDENTITIES = (
 )
 ADDRESSES = ("10.1.2.3", "10.1.2.4", "172.16.0.1", "192.168.0.1")
 PORTS = (8080, 9000)
-METHODS = ("GET", "POST", "DELETE", "X-CUSTOM")
+METHODS = ("GET", "POST", "DELETE", "PATCH")
 HOSTS = ("a.b", "A.B", "a.b:80", "www.a.b", "b")
 TARGETS = (
     "/",
