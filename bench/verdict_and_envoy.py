@@ -1,6 +1,6 @@
 """Puts made-up policies and calls to the evaluator and to real Envoys, and prints where they differ.
 
-Needs root. `python bench/verdict_and_envoy.py --cases 1000000 --seed 1`. A case that differs is printed as JSON, one a line.
+Needs root. `python bench/verdict_and_envoy.py --cases 1000000 --seed 1` prints each case that differs as JSON.
 """
 
 import argparse
