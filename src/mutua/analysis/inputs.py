@@ -16,7 +16,9 @@ from mutua.errors import InternalError
 from mutua.injection.settings import InjectorSettings
 from mutua.mesh import build
 from mutua.mesh.objects import ObjectSet
+from mutua.mesh.selectors import NO_LABELS, Labels
 from mutua.mesh.snapshot import MeshSnapshot
+from mutua.mesh.workloads import Workload
 
 T = TypeVar("T", bound=AnyObject)
 V = TypeVar("V")
@@ -70,6 +72,7 @@ class Inputs:
     def __init__(self, shared: Shared, declared: Iterable[Kind], about: tuple[Kind, Key] | None = None) -> None:
         self._shared = shared
         self._declared = frozenset(kind.name for kind in declared)
+        self._scope = " ".join(sorted(self._declared))
         self._about = about
 
     def all(self, kind: Kind, struct: type[T]) -> Mapping[Key, T]:
@@ -94,7 +97,18 @@ class Inputs:
 
     def shared(self, name: str, make: Callable[[], V]) -> V:
         """A value that several checks with the same declared inputs need."""
-        return self._shared.value(f"{name} of {sorted(self._declared)}", make)
+        return self._shared.value(f"{name} of {self._scope}", make)
+
+    def workloads(self, namespace: str, selector: Labels = NO_LABELS) -> list[Workload]:
+        """The workloads of a namespace ("" = all namespaces) that a selector means; as `snapshot`."""
+        here = self.shared("workloads", self._workloads_by_namespace).get(namespace, [])
+        return [workload for workload in here if selector <= workload.labels] if selector else here
+
+    def _workloads_by_namespace(self) -> Mapping[str, list[Workload]]:
+        found: dict[str, list[Workload]] = {"": list(self.snapshot.workloads.values())}
+        for workload in found[""]:
+            found.setdefault(workload.namespace, []).append(workload)
+        return found
 
     @property
     def mesh_config(self) -> MeshConfig:

@@ -49,12 +49,12 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
     accounts: frozenset[str]  # NAMESPACE/ACCOUNT of the same
     bare: Mapping[str, frozenset[str]]  # NAMESPACE/ACCOUNT to the pods without a sidecar that run as it
     names: Mapping[str, frozenset[str]]  # NAMESPACE/NAME of a pod's app to the accounts it runs as
+    namespaces: frozenset[str]  # where there is a pod
     trust_domain: str
 
-    @property
-    def namespaces(self) -> frozenset[str]:
-        """Where there is a pod."""
-        return frozenset(account.partition("/")[0] for account in (*self.accounts, *self.bare))
+    def has(self, value: str) -> bool:
+        """Whether a pod's principal matches a value of a policy."""
+        return value in self.principals or (_ANY in value and any(fits(value, one) for one in self.principals))
 
     def may_judge(self, principal: str, is_complete: bool) -> bool:
         """Whether enough is known to say that nobody is it."""
@@ -113,6 +113,7 @@ def identities_of(snapshot: MeshSnapshot) -> Identities:
         frozenset(accounts),
         _frozen({key: value for key, value in bare.items() if key not in accounts}),
         _frozen(names),
+        frozenset(workload.namespace for workload in snapshot.workloads.values()),
         domains[0],
     )
 
@@ -120,7 +121,7 @@ def identities_of(snapshot: MeshSnapshot) -> Identities:
 def matches_somebody(source: Source, namespace: str, known: Identities, is_complete: bool) -> bool:
     """Whether a pod may have an identity that the source asks for; True where too little is known."""
     if source.principals and all(known.may_judge(value, is_complete) for value in source.principals):
-        return any(fits(value, one) for value in source.principals for one in known.principals)
+        return any(known.has(value) for value in source.principals)
     if source.service_accounts:
         full = [value if "/" in value else f"{namespace}/{value}" for value in source.service_accounts]
         return any(not known.may_judge_account(one, is_complete) or one in known.accounts for one in full)

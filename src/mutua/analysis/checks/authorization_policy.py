@@ -14,7 +14,6 @@ from mutua.analysis.checks.authorization_facts import (
     identities_of,
     matches_somebody,
 )
-from mutua.analysis.checks.peer_authentication import selected_workloads
 from mutua.analysis.inputs import Inputs
 from mutua.analysis.message import Message, Subject, istio, own, subject
 from mutua.analysis.projection import SNAPSHOT_INPUTS
@@ -52,7 +51,7 @@ def identities(inputs: Inputs) -> Iterator[Message]:
         about = subject(KIND, item)
         for field, source in _sources(item):
             for value in source.principals:
-                if known.may_judge(value, inputs.is_complete) and not any(fits(value, one) for one in known.principals):
+                if known.may_judge(value, inputs.is_complete) and not known.has(value):
                     yield _nobody(about, f"{field}.principals", value, known.nearest(value), known)
             for value in source.service_accounts:
                 full = value if "/" in value else f"{item.metadata.namespace}/{value}"
@@ -78,7 +77,7 @@ def identity_on_plaintext(inputs: Inputs) -> Iterator[Message]:
         open_ports = sorted(
             {
                 f"{workload.name} port {port}" if port else workload.name
-                for workload in _selected(inputs, snapshot, item)
+                for workload in _selected(inputs, item)
                 for port in _plaintext_ports(snapshot, workload)
             }
         )
@@ -141,7 +140,7 @@ def http_on_tcp(inputs: Inputs) -> Iterator[Message]:
             continue
         ports = {
             (workload.name, port.number)
-            for workload in _selected(inputs, snapshot, item)
+            for workload in _selected(inputs, item)
             for port in snapshot.inbound(workload.namespace).view(workload).ports
             if port.protocol in (Protocol.TCP, Protocol.TLS)
         }
@@ -177,7 +176,7 @@ def denies_everything(inputs: Inputs) -> Iterator[Message]:
         if item.spec.action is not Action.ALLOW or authorization.has_target(item):
             continue
         about = subject(KIND, item)
-        selected = _selected(inputs, snapshot, item)
+        selected = _selected(inputs, item)
         if not item.spec.rules:
             if item.spec.selector and selected:
                 text = f"allows nothing, since it has no rules: {words.listed(one.name for one in selected)} denies all"
@@ -238,13 +237,13 @@ def _sources(item: AuthorizationPolicy) -> Iterator[tuple[str, security.Source]]
                 yield f"spec.rules[{index}].from[{number}].source", entry.source
 
 
-def _selected(inputs: Inputs, snapshot: MeshSnapshot, item: AuthorizationPolicy) -> list[Workload]:
+def _selected(inputs: Inputs, item: AuthorizationPolicy) -> list[Workload]:
     """The workloads with a sidecar that follow the policy; one of each set of labels."""
     if authorization.has_target(item):
         return []
     namespace = "" if item.metadata.namespace == inputs.root_namespace else item.metadata.namespace
     wanted = labels_of(item.spec.selector.match_labels) if item.spec.selector else NO_LABELS
-    found = selected_workloads(snapshot, namespace, wanted)
+    found = inputs.workloads(namespace, wanted)
     return list({(one.namespace, one.labels): one for one in found if one.has_sidecar}.values())
 
 

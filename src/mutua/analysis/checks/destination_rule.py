@@ -10,9 +10,11 @@ from mutua.analysis.message import Message, Subject, istio, own, subject
 from mutua.analysis.projection import SNAPSHOT_INPUTS, WORKLOAD_KINDS, template_pod
 from mutua.api import core, kinds, traffic
 from mutua.api.networking import ClientTlsSettings, ClientTlsSettingsMode, DestinationRule, PortTrafficPolicy
-from mutua.mesh import hosts, view, visibility
-from mutua.mesh.proxy_view import ClientTlsMode, ObjectRef, OutboundService
+from mutua.mesh import destination_rule, hosts, visibility
+from mutua.mesh.destination_rule import MergedRule
+from mutua.mesh.proxy_view import ClientTlsMode, ObjectRef
 from mutua.mesh.selectors import Labels
+from mutua.mesh.services import Service
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
 from mutua.verdict import connection
@@ -43,18 +45,21 @@ def breaks_connections(inputs: Inputs) -> Iterator[Message]:
     snapshot = inputs.snapshot
     rules = {subject(KIND, item): item for item in inputs.subjects(KIND, DestinationRule)}
     found: dict[_Break, set[str]] = {}
-    judged: dict[int, tuple[_Break, ...]] = {}
-    views: list[tuple[OutboundService, ...]] = []  # keeps the services alive, so that an id stays one's own
-    for client in _clients(snapshot):
-        services = view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound.services
-        views.append(services)
-        for service in services:
-            if id(service) not in judged:
-                judged[id(service)] = tuple(_breaks(snapshot, service))
-            for item in judged[id(service)]:
+    clients = list(_clients(snapshot))
+    by_rule = snapshot.parts.rules
+    for reachable in snapshot.parts.outbound.directory.entries:
+        service = reachable.service
+        judged: dict[int, tuple[_Break, ...]] = {}  # by identity of the rule, which the snapshot keeps alive
+        for client in clients:
+            merged = by_rule.select(client.namespace, client.labels, service.host, service.namespace)
+            if merged is None or not visibility.can_see(service.visible_to, client.namespace):
+                continue
+            if id(merged) not in judged:
+                judged[id(merged)] = tuple(_breaks(snapshot, service, merged, inputs.mesh_config.enable_auto_mtls))
+            for item in judged[id(merged)]:
                 found.setdefault(item, set()).add(client.namespace)
     without_sidecar: dict[Subject, set[str]] = {}
-    for item, clients in found.items():
+    for item, senders in found.items():
         about = Subject(item.rule.kind, item.rule.namespace, item.rule.name)
         rule = rules.get(about)
         if rule is None:
@@ -62,7 +67,7 @@ def breaks_connections(inputs: Inputs) -> Iterator[Message]:
         if not item.has_sidecar and hosts.is_wildcard(rule.spec.host):
             without_sidecar.setdefault(about, set()).add(item.host)
             continue
-        yield _broken(about, item, clients)
+        yield _broken(about, item, senders)
     for about, names in without_sidecar.items():
         host = rules[about].spec.host
         text = f'ISTIO_MUTUAL for "{host}" breaks hosts without a sidecar: {words.listed(names, 6)}'
@@ -90,28 +95,27 @@ def _clients(snapshot: MeshSnapshot) -> Iterator[Workload]:
             yield workload
 
 
-def _breaks(snapshot: MeshSnapshot, service: OutboundService) -> Iterator[_Break]:
+def _breaks(snapshot: MeshSnapshot, service: Service, rule: MergedRule, auto_mtls: bool) -> Iterator[_Break]:
     load = {item.port: item for item in snapshot.load(service.host)}
     for port in service.ports:
-        if port.destination_rule is None or port.tls.mode is ClientTlsMode.AUTO or port.number not in load:
+        tls = destination_rule.tls_for(rule, port.number, auto_mtls=auto_mtls)
+        if tls.mode is ClientTlsMode.AUTO or port.number not in load:
             continue
         for endpoint in load[port.number].endpoints:
-            sent = connection.protection(port.tls, endpoint)
+            sent = connection.protection(tls, endpoint)
             server = snapshot.workload_by_address(endpoint.address)
             name = f"{server.namespace}/{server.name}" if server else endpoint.address
             if server is None:
                 if sent is connection.Protection.MUTUAL_TLS:
                     reason = f"{name} has no sidecar to answer mutual TLS"
-                    yield _Break(
-                        port.destination_rule, port.tls.mode, service.host, port.number, name, reason, None, False
-                    )
+                    yield _Break(rule.source, tls.mode, service.host, port.number, name, reason, None, False)
                     break
                 continue
-            verdict = connection.to_workload(snapshot, server, endpoint.port, sent, port.destination_rule)
+            verdict = connection.to_workload(snapshot, server, endpoint.port, sent, rule.source)
             if not verdict.succeeds:
                 yield _Break(
-                    port.destination_rule,
-                    port.tls.mode,
+                    rule.source,
+                    tls.mode,
                     service.host,
                     port.number,
                     name,

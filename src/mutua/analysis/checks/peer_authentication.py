@@ -13,7 +13,7 @@ from mutua.api.meta import age_order
 from mutua.mesh import peer_authentication
 from mutua.mesh.peer_authentication import Policy
 from mutua.mesh.proxy_view import ObjectRef
-from mutua.mesh.selectors import Labels, labels_of
+from mutua.mesh.selectors import labels_of
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
 
@@ -37,7 +37,7 @@ def partly_shadowed(inputs: Inputs) -> Iterator[Message]:
     snapshot = inputs.snapshot
     for namespace, policies in _workload_policies(snapshot, inputs.subjects(KIND, _STRUCT)).items():
         covered: dict[ObjectRef, dict[ObjectRef, list[str]]] = {}
-        for workload in workloads_in(snapshot, namespace):
+        for workload in inputs.workloads(namespace):
             matching = [policy for policy in policies if policy.selector <= workload.labels]
             for younger in matching[1:]:
                 if younger.selector != matching[0].selector:
@@ -65,7 +65,7 @@ def port_keys(inputs: Inputs) -> Iterator[Message]:
         ports, selector = item.spec.port_level_mtls, item.spec.selector
         if not ports or not selector or item.metadata.namespace == inputs.root_namespace:
             continue
-        selected = selected_workloads(snapshot, item.metadata.namespace, labels_of(selector.match_labels))
+        selected = inputs.workloads(item.metadata.namespace, labels_of(selector.match_labels))
         for key in sorted(port for port in ports if port.isdecimal()):
             yield from _service_port(snapshot, subject(KIND, item), selected, int(key))
 
@@ -88,17 +88,6 @@ def _service_port(
     text = f"port {number} is a port of Service {words.listed(meant)}, not of the workload, so this has no effect"
     hint = f"write the workload's port: {target_ports}"
     yield own("MUT0004", about, text, hint, field=f"spec.portLevelMtls[{number}]")
-
-
-def selected_workloads(snapshot: MeshSnapshot, namespace: str, selector: Labels) -> list[Workload]:
-    """The workloads of a namespace ("" = all namespaces) that a selector means."""
-    return [workload for workload in workloads_in(snapshot, namespace) if selector <= workload.labels]
-
-
-def workloads_in(snapshot: MeshSnapshot, namespace: str) -> Iterable[Workload]:
-    """The workloads of a namespace; "" = all namespaces."""
-    everything = snapshot.workloads.values()
-    return [item for item in everything if item.namespace == namespace] if namespace else everything
 
 
 def mode_of(item: security.PeerAuthentication) -> str:

@@ -5,7 +5,6 @@ from typing import Final
 
 from mutua.analysis import words
 from mutua.analysis.check import Check
-from mutua.analysis.checks.peer_authentication import selected_workloads, workloads_in
 from mutua.analysis.inputs import Inputs
 from mutua.analysis.message import Message, istio, own, subject
 from mutua.analysis.projection import SNAPSHOT_INPUTS
@@ -14,14 +13,12 @@ from mutua.api.kinds import AnyObject, Kind
 from mutua.api.meta import LabelSelector
 from mutua.mesh import authorization
 from mutua.mesh.selectors import labels_of
-from mutua.mesh.snapshot import MeshSnapshot
 
 AUTHORIZATION: Final = kinds.AUTHORIZATION_POLICY
 
 
 def without_workloads(inputs: Inputs) -> Iterator[Message]:
     """AuthorizationPolicies that no workload follows. In the root namespace they are about the whole mesh."""
-    snapshot = inputs.snapshot
     for item in inputs.subjects(AUTHORIZATION, security.AuthorizationPolicy):
         if authorization.has_target(item):
             continue
@@ -29,24 +26,23 @@ def without_workloads(inputs: Inputs) -> Iterator[Message]:
         namespace = "" if item.metadata.namespace == inputs.root_namespace else item.metadata.namespace
         if not namespace and not wanted:
             continue
-        if not selected_workloads(snapshot, namespace, labels_of(wanted)):
-            about, hint = subject(AUTHORIZATION, item), _nearest(snapshot, namespace, wanted)
+        if not inputs.workloads(namespace, labels_of(wanted)):
+            about, hint = subject(AUTHORIZATION, item), _nearest(inputs, namespace, wanted)
             yield istio("IST0127", about, words.selector(wanted), field="spec.selector", hint=hint)
 
 
 def selecting_nothing(inputs: Inputs) -> Iterator[Message]:
     """The same for the other kinds that select workloads."""
-    snapshot = inputs.snapshot
     for kind, item, selector, field in _selecting(inputs):
         root, namespace = inputs.root_namespace, item.metadata.namespace
         if kind is kinds.PEER_AUTHENTICATION and namespace == root:
             continue  # ignored for another reason, which another check tells
         place = "" if kind is kinds.REQUEST_AUTHENTICATION and namespace == root else namespace
         wanted = selector.match_labels
-        if wanted and not selected_workloads(snapshot, place, labels_of(wanted)):
+        if wanted and not inputs.workloads(place, labels_of(wanted)):
             where = f"in namespace {place}" if place else "in the mesh"
             text = f"matches no workload {where}: none has the labels {words.selector(wanted)}"
-            yield own("MUT0003", subject(kind, item), text, _nearest(snapshot, place, wanted), field=field)
+            yield own("MUT0003", subject(kind, item), text, _nearest(inputs, place, wanted), field=field)
 
 
 def _selecting(inputs: Inputs) -> Iterable[tuple[Kind, AnyObject, LabelSelector, str]]:
@@ -61,8 +57,8 @@ def _selecting(inputs: Inputs) -> Iterable[tuple[Kind, AnyObject, LabelSelector,
             yield kinds.DESTINATION_RULE, rule, rule.spec.workload_selector, "spec.workloadSelector"
 
 
-def _nearest(snapshot: MeshSnapshot, namespace: str, wanted: dict[str, str]) -> str:
-    among = {workload.labels for workload in workloads_in(snapshot, namespace)}
+def _nearest(inputs: Inputs, namespace: str, wanted: dict[str, str]) -> str:
+    among = {workload.labels for workload in inputs.workloads(namespace)}
     found = words.nearest_selector(labels_of(wanted), among) if wanted else ""
     return f"did you mean {found}?" if found and found != words.selector(wanted) else ""
 
