@@ -1,4 +1,4 @@
-"""How long `mutua analyze` takes for manifests in files, and how long the author of one object waits when applying it."""
+"""How long `mutua analyze` takes for manifests in files, and how long who applies one object waits for warnings."""
 
 import subprocess
 import sys

@@ -30,7 +30,7 @@ _POD_INJECT: Final = "sidecar.istio.io/inject"
 def webhooks(inputs: Inputs) -> Iterator[Message]:
     """Webhooks whose Service leads to a port that takes mutual TLS only."""
     snapshot = inputs.snapshot
-    pods = inputs.all(kinds.POD, core.Pod)
+    pods = snapshot.objects.typed(kinds.POD, core.Pod)
     for kind, item in _configurations(inputs):
         for index, webhook in enumerate(item.webhooks):
             target = webhook.client_config.service
@@ -60,7 +60,7 @@ def scrapers(inputs: Inputs) -> Iterator[Message]:
     if known and not bare:
         return
     found: dict[tuple[str, int, ObjectRef | None], list[Workload]] = {}
-    for key, pod in inputs.all(kinds.POD, core.Pod).items():
+    for key, pod in snapshot.objects.typed(kinds.POD, core.Pod).items():
         annotations = pod.metadata.annotations
         port = annotations.get("prometheus.io/port", "")
         server = snapshot.workloads.get(key)
