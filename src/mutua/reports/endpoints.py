@@ -81,6 +81,32 @@ def of_dump(dump: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(found, key=lambda assignment: str(assignment.get("cluster_name", "")))
 
 
+def selected_assignments(assignments: Iterable[Mapping[str, Any]], wanted: EndpointFilter) -> list[dict[str, Any]]:
+    """The load assignments that hold a wanted endpoint, each with only those."""
+    found = []
+    for assignment in assignments:
+        if wanted.cluster and assignment.get("cluster_name") != wanted.cluster:
+            continue
+        groups = []
+        for group in assignment.get("endpoints") or ():
+            kept = [entry for entry in group.get("lb_endpoints") or () if _assigned(entry, wanted)]
+            if kept:
+                groups.append(dict(group) | {"lb_endpoints": kept})
+        if groups:
+            found.append(dict(assignment) | {"endpoints": groups})
+    return found
+
+
+def _assigned(entry: Mapping[str, Any], wanted: EndpointFilter) -> bool:
+    socket = ((entry.get("endpoint") or {}).get("address") or {}).get("socket_address") or {}
+    health = str(entry.get("health_status", "HEALTHY"))
+    return (
+        (not wanted.address or socket.get("address") == wanted.address)
+        and (not wanted.port or socket.get("port_value") == wanted.port)
+        and (not wanted.status or health.casefold() == wanted.status.casefold())
+    )
+
+
 def assignments_table(assignments: Iterable[Mapping[str, Any]], prefix: str = "") -> str:
     """One row per endpoint of each load assignment."""
     rows = []

@@ -56,6 +56,17 @@ def bootstrap(dump: Mapping[str, Any]) -> Document:
     return section(dump, "BootstrapConfigDump")
 
 
+def extensions(dump: Mapping[str, Any]) -> list[Document]:
+    """Filters that the control plane sent apart from the listeners that use them, by name."""
+    entries = section(dump, "EcdsConfigDump").get("ecds_filters") or ()
+    return sorted((entry["ecds_filter"] for entry in entries if "ecds_filter" in entry), key=_name)
+
+
+def extension_type(extension: Mapping[str, Any]) -> str:
+    """The message type of a filter's configuration, as "envoy.extensions.filters.http.rbac.v3.RBAC"."""
+    return str((extension.get("typed_config") or {}).get("@type", "")).rpartition("/")[2]
+
+
 def types(document: Any) -> Iterator[str]:
     """Every message type that stands packed in a document, as "envoy.extensions.....UpstreamTlsContext"."""
     if isinstance(document, Mapping):

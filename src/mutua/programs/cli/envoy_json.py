@@ -18,6 +18,8 @@ _MODULES = {
     "envoy.config.cluster.v3": ("cluster_pb2",),
     "envoy.config.listener.v3": ("listener_pb2",),
     "envoy.config.route.v3": ("route_pb2",),
+    "envoy.config.endpoint.v3": ("endpoint_pb2",),
+    "envoy.config.core.v3": ("extension_pb2",),
 }
 
 

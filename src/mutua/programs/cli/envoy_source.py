@@ -42,11 +42,11 @@ async def live(kube: KubeClient, pod: PodName, page: str, port: int = ENVOY_ADMI
     try:
         return await PodHttp(kube, pod.namespace, pod.name, port).get_json(page)
     except KubeError as error:
-        await _explain(kube, pod, error)
+        await explain(kube, pod, error)
         raise
 
 
-async def _explain(kube: KubeClient, pod: PodName, error: KubeError) -> None:
+async def explain(kube: KubeClient, pod: PodName, error: KubeError) -> None:
     """Raises what is behind an Envoy that does not answer."""
     described = await kube.find(PODS, pod.name, pod.namespace)
     if described is not None and not common.proxy_image(described):

@@ -1,13 +1,11 @@
 """Gathering what a diagnosis looks at: pods, Envoys, sockets and policies of the live system."""
 
 import asyncio
-import base64
 import datetime
 from collections.abc import Mapping
 from typing import Any
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes
+import msgspec
 
 from mutua.api import kinds, networking
 from mutua.errors import InvalidInputError, MutuaError, NotFoundError
@@ -18,8 +16,8 @@ from mutua.mesh.workloads import Workload
 from mutua.programs.cli import common, control_plane, envoy_source, live
 from mutua.programs.cli.common import PodName
 from mutua.programs.cli.main import Options
-from mutua.reports import envoy_dump, proxy_status, sockets
-from mutua.reports.diagnosis_facts import Certificate, Evidence, Listening, Side
+from mutua.reports import held_certificates, proxy_status, sockets
+from mutua.reports.diagnosis_facts import Evidence, Listening, Side
 from mutua.reports.proxy_status import ProxyState
 from mutua.spiffe import SpiffeId
 from mutua.system.kube import KubeClient, Object
@@ -147,8 +145,6 @@ class Gatherer:
         return (await self._with_proxy(side) if has_sidecar and side.phase == "Running" else side), described
 
     async def _with_proxy(self, side: Side) -> Side:
-        import msgspec
-
         known = self._connected
         mine = [state for state in known or () if (state.namespace, state.pod) == (side.namespace, side.name)]
         try:
@@ -159,7 +155,7 @@ class Gatherer:
             side,
             connected=None if known is None else bool(mine),
             refused=tuple(proxy_status.refusals(mine)),
-            certificate=_certificate(dump),
+            certificate=held_certificates.held(dump),
         )
 
     async def _listening(self, side: Side, port: int) -> Listening:
@@ -234,28 +230,6 @@ def _declared_port(pod: Object) -> int:
             if container.get("name") != common.PROXY_CONTAINER and port.get("containerPort"):
                 return int(port["containerPort"])
     return 0
-
-
-def _certificate(dump: Mapping[str, Any]) -> Certificate | None:
-    held: dict[str, list[x509.Certificate]] = {}
-    for entry in envoy_dump.secrets(dump).get("dynamic_active_secrets") or ():
-        secret = entry.get("secret") or {}
-        chain = (secret.get("tls_certificate") or {}).get("certificate_chain") or {}
-        trusted = (secret.get("validation_context") or {}).get("trusted_ca") or {}
-        content = base64.b64decode(chain.get("inline_bytes") or trusted.get("inline_bytes") or "")
-        if content:
-            held[str(entry.get("name", ""))] = x509.load_pem_x509_certificates(content)
-    own = held.get("default")
-    if not own:
-        return None
-    names = own[0].extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return Certificate(
-        identity=uris[0] if uris else "",
-        not_before=own[0].not_valid_before_utc,
-        not_after=own[0].not_valid_after_utc,
-        roots=frozenset(item.fingerprint(hashes.SHA256()).hex() for item in held.get("ROOTCA", ())),
-    )
 
 
 def _service_of(snapshot: MeshSnapshot, workload: Workload | None) -> Service | None:

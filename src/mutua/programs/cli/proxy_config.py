@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mutua.programs.cli import common, envoy_source
+from mutua.programs.cli import common, envoy_source, proxy_log
 from mutua.programs.cli.common import OutputFormat
 from mutua.reports import bootstrap as bootstrap_report
 from mutua.reports import clusters as clusters_report
@@ -16,6 +16,7 @@ from mutua.reports import envoy_dump
 from mutua.reports import listeners as listeners_report
 from mutua.reports import routes as routes_report
 from mutua.reports import secrets as secrets_report
+from mutua.reports.table import render
 from mutua.system.kube_pod_http import ENVOY_ADMIN_PORT
 
 app = typer.Typer(
@@ -36,6 +37,8 @@ Subset = Annotated[str, typer.Option("--subset", help="Only subsets with this in
 _CLUSTER_TYPE = "envoy.config.cluster.v3.Cluster"
 _LISTENER_TYPE = "envoy.config.listener.v3.Listener"
 _ROUTE_TYPE = "envoy.config.route.v3.RouteConfiguration"
+_ASSIGNMENT_TYPE = "envoy.config.endpoint.v3.ClusterLoadAssignment"
+_EXTENSION_TYPE = "envoy.config.core.v3.TypedExtensionConfig"
 _STATUS_TYPE = "envoy.admin.v3.ClusterStatus"
 
 Show = Callable[[Mapping[str, Any], OutputFormat], None]
@@ -195,6 +198,46 @@ def everything(
     _report(context, "all", pod, output, file, port, envoy_source.DUMP + "?include_eds", show)
 
 
+def eds(
+    context: typer.Context,
+    pod: Pod = "",
+    output: Output = "short",
+    file: File = "",
+    admin_port: AdminPort = ENVOY_ADMIN_PORT,
+    address: Address = "",
+    port: Port = 0,
+    cluster: Annotated[str, typer.Option("--cluster", help="Only the cluster of this name.")] = "",
+    status: Annotated[str, typer.Option("--status", help="Only this health, as in healthy.")] = "",
+) -> None:
+    """The endpoints, as the control plane sent them."""
+    chosen = endpoints_report.EndpointFilter(address, port, cluster, status)
+
+    def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
+        found = endpoints_report.selected_assignments(endpoints_report.of_dump(dump), chosen)
+        if wanted is OutputFormat.SHORT:
+            sys.stdout.write(endpoints_report.assignments_table(found))
+        else:
+            common.print_object([envoy_source.canonical(item, _ASSIGNMENT_TYPE) for item in found], wanted)
+
+    _report(context, "eds", pod, output, file, admin_port, envoy_source.DUMP + "?include_eds", show)
+
+
+def ecds(
+    context: typer.Context, pod: Pod = "", output: Output = "short", file: File = "", port: AdminPort = ENVOY_ADMIN_PORT
+) -> None:
+    """The filters that the Envoy was sent apart from its listeners."""
+
+    def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
+        found = envoy_dump.extensions(dump)
+        if wanted is OutputFormat.SHORT:
+            rows = [(str(item.get("name", "")), envoy_dump.extension_type(item)) for item in found]
+            sys.stdout.write(render(("ECDS NAME", "TYPE"), rows, padding=5))
+        else:
+            common.print_object([envoy_source.canonical(item, _EXTENSION_TYPE) for item in found], wanted)
+
+    _report(context, "ecds", pod, output, file, port, envoy_source.DUMP, show)
+
+
 _COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (secret, ("secret", "secrets", "s")),
     (cluster, ("cluster", "clusters", "c")),
@@ -203,7 +246,11 @@ _COMMANDS: tuple[tuple[Callable[..., None], tuple[str, ...]], ...] = (
     (route, ("route", "routes", "r")),
     (bootstrap, ("bootstrap", "b")),
     (everything, ("all", "a")),
+    (ecds, ("ecds", "ec")),
+    (proxy_log.log, ("log", "o")),
+    (proxy_log.rootca_compare, ("rootca-compare", "rc")),
 )
+app.command("eds", hidden=True)(eds)
 for _function, (_name, *_aliases) in _COMMANDS:
     app.command(_name)(_function)
     for _alias in _aliases:
