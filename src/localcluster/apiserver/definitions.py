@@ -45,22 +45,6 @@ def status_of(definition: Object, others: list[KindInfo], old: Object | None) ->
     }
 
 
-def unevaluated(definition: Object) -> list[str]:
-    """Warnings about what a definition declares and this server does not do. Pure."""
-    found = []
-    for version in definition["spec"]["versions"]:
-        if _has_rules((version.get("schema") or {}).get("openAPIV3Schema")):
-            name = f"{definition['metadata']['name']} {version['name']}"
-            found.append(f"{name}: x-kubernetes-validations (CEL) are stored, but this cluster does not evaluate them")
-    return found
-
-
-def _has_rules(schema: Any) -> bool:
-    if isinstance(schema, dict):
-        return "x-kubernetes-validations" in schema or any(_has_rules(inner) for inner in schema.values())
-    return isinstance(schema, list) and any(_has_rules(inner) for inner in schema)
-
-
 def violations(definition: Object) -> list[FieldError]:
     """What a definition asks for that would give wrong objects here. Pure."""
     strategy = ((definition.get("spec") or {}).get("conversion") or {}).get("strategy", "None")

@@ -11,7 +11,6 @@ from localcluster.apiserver import (
     checks,
     conversion,
     defaults,
-    definitions,
     kinds,
     lifecycle,
     metadata,
@@ -90,8 +89,6 @@ class Writer:
         if self._store.get(kind.storage_key, namespace, name, latest=True) is not None:
             raise checks.taken(kind, name)
         self._complete_definition(kind, object, None)
-        if kind.storage_key == kinds.CUSTOM_RESOURCE_DEFINITION.storage_key:
-            context.warnings.extend(definitions.unevaluated(object))
         held = self._allocate(kind, object, None)
         if context.dry_run:
             self._allocator.release(held)

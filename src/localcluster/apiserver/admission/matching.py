@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from localcluster.apiserver import errors, selectors
+from localcluster.apiserver.admission import conditions
 from localcluster.apiserver.errors import FieldError
 from localcluster.apiserver.kinds import NAMESPACE, KindInfo
 
@@ -123,13 +124,7 @@ def configuration_violations(configuration: Object) -> list[FieldError]:
     """What a webhook configuration asks for that this server would not do."""
     found: list[FieldError] = []
     for at, webhook in enumerate(configuration.get("webhooks") or ()):
-        if webhook.get("matchConditions"):
-            found.append(
-                errors.forbidden(
-                    f"webhooks[{at}].matchConditions",
-                    "this cluster does not evaluate CEL; use rules, namespaceSelector and objectSelector instead",
-                )
-            )
+        found += conditions.violations(webhook.get("matchConditions") or (), f"webhooks[{at}].matchConditions")
         reviewed = webhook.get("admissionReviewVersions") or ()
         if "v1" not in reviewed:
             found.append(errors.invalid(f"webhooks[{at}].admissionReviewVersions", list(reviewed), "must include v1"))

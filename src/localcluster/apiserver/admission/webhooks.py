@@ -12,8 +12,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from localcluster.apiserver import patch
+from localcluster.apiserver.admission import conditions
 from localcluster.apiserver.admission.endpoint import UnreachableError, targets, trust
 from localcluster.apiserver.admission.matching import Attributes, Webhook, matched_version
+from localcluster.apiserver.cel import CelError
 from localcluster.apiserver.context import RequestContext
 from localcluster.apiserver.errors import ApiError, BadRequestError, ForbiddenError, InternalServerError
 from localcluster.apiserver.kinds import (
@@ -102,12 +104,14 @@ class Webhooks:
 
     async def _ask(self, webhook: Webhook, write: Attributes, version: str, context: RequestContext) -> Object | None:
         """The object as the webhook patched it, None if it left it alone."""
-        if context.dry_run and webhook.has_side_effects:
-            raise BadRequestError(
-                f"admission webhook {webhook.name!r} does not support dry run because it has side effects"
-            )
         review = review_of(write, version, context)
         try:
+            if not _concerns(webhook, review):
+                return None
+            if context.dry_run and webhook.has_side_effects:
+                raise BadRequestError(
+                    f"admission webhook {webhook.name!r} does not support dry run because it has side effects"
+                )
             answer = await self._call(webhook, review)
             return _outcome(webhook, write, answer, context)
         except WebhookFailureError as failure:
@@ -174,6 +178,17 @@ class Webhooks:
         """Close all connections."""
         for client in self._clients.values():
             await client.aclose()
+
+
+def _concerns(webhook: Webhook, review: Object) -> bool:
+    """Whether the webhook's match conditions hold. WebhookFailureError if they can't be evaluated."""
+    wanted = webhook.spec.get("matchConditions")
+    if not wanted:
+        return True
+    try:
+        return conditions.hold(wanted, review["request"])
+    except CelError as error:
+        raise WebhookFailureError(str(error)) from error
 
 
 def review_of(write: Attributes, version: str, context: RequestContext) -> Object:

@@ -13,6 +13,7 @@ from localcluster.apiserver.schemas import (
     patch_keys,
     pods,
     required,
+    rules,
     services,
     workloads,
 )
@@ -97,7 +98,11 @@ def validate(kind: KindInfo, value: _Object, operation: str = "create", old: _Ob
         found += metadata.validate(kind, value, before)
     if kind.is_custom:
         schema = custom.schema_of(kind)
-        found += custom.validate(schema, value) if schema is not None else []
+        if schema is not None:
+            found += custom.validate(schema, value)
+            # Rules may rely on the types that the schema declares.
+            if not found and rules.has_rules(schema):
+                found += rules.validate(schema, value, old)
     elif operation != "status":
         rule = _RULES.get((kind.group, kind.kind))
         found += rule(kind, value, before) if rule is not None else []

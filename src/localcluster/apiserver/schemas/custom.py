@@ -1,6 +1,6 @@
 """Objects of custom resources: pruning, defaults and validation by the definition's OpenAPI v3 schema.
 
-Source: Kubernetes' structural schemas. Rules in CEL (`x-kubernetes-validations`) are not evaluated.
+Source: Kubernetes' structural schemas. Rules in CEL are `rules`' part.
 """
 
 import copy

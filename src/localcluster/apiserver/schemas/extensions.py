@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 from localcluster.apiserver import errors
 from localcluster.apiserver.errors import FieldError
-from localcluster.apiserver.schemas import metadata, names
+from localcluster.apiserver.schemas import metadata, names, rules, structural
 
 _OPERATIONS = ("*", "CONNECT", "CREATE", "DELETE", "UPDATE")
 _REVIEW_VERSIONS = ("v1", "v1beta1")
@@ -96,7 +96,7 @@ def _client(config: dict[str, Any], path: str) -> list[FieldError]:
 
 
 def validate_definition(value: dict[str, Any], old: dict[str, Any] | None) -> list[FieldError]:
-    """The violations in a CustomResourceDefinition. The schema is checked to be there, not to be structural."""
+    """The violations in a CustomResourceDefinition."""
     spec: dict[str, Any] = value.get("spec") or {}
     group, defined = spec.get("group") or "", spec.get("names") or {}
     found: list[FieldError] = []
@@ -141,6 +141,12 @@ def _versions(versions: list[dict[str, Any]]) -> list[FieldError]:
         found += [errors.invalid(f"{here}.name", name, problem) for problem in names.dns_1035_label(name)]
         if not (version.get("schema") or {}).get("openAPIV3Schema"):
             found.append(errors.required(f"{here}.schema.openAPIV3Schema", "schemas are required"))
+        else:
+            schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]
+            schema_path = f"{here}.schema.openAPIV3Schema"
+            found += structural.violations(schema, schema_path)
+            if rules.has_rules(schema):
+                found += rules.definition_violations(schema, schema_path)
         for at, column in enumerate(version.get("additionalPrinterColumns") or []):
             path = f"{here}.additionalPrinterColumns[{at}]"
             found += [errors.required(f"{path}.{key}") for key in ("name", "type", "jsonPath") if not column.get(key)]

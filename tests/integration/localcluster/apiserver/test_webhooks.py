@@ -260,14 +260,18 @@ def test_reinvocation_after_a_later_webhook_changed_the_object(server: ApiServer
     assert seen == [{}, {}, {"n": "2"}]
 
 
-def test_match_conditions_are_refused_when_configured(server: ApiServer, webhook: Webhook) -> None:
-    conditions = [{"name": "x", "expression": "true"}]
-    configuration = webhook.configuration("MutatingWebhookConfiguration", "m", matchConditions=conditions)
+def test_match_conditions_say_whether_a_webhook_is_asked(server: ApiServer, webhook: Webhook) -> None:
+    conditions = [{"name": "some", "expression": "object.metadata.name.startsWith('asked')"}]
+    install(server, webhook.configuration("MutatingWebhookConfiguration", "m", matchConditions=conditions))
+    webhook.reply = lambda request: json_patch({"op": "add", "path": "/data", "value": {"n": "1"}})
 
-    code, status = server.request("POST", f"{ADMISSION}/mutatingwebhookconfigurations", configuration)
-
+    assert create(server, "left-alone")[1]["data"] == {}
+    assert create(server, "asked")[1]["data"] == {"n": "1"}
+    conditions[0]["expression"] = "object.metadata.name +"
+    broken = webhook.configuration("MutatingWebhookConfiguration", "broken", matchConditions=conditions)
+    code, status = server.request("POST", f"{ADMISSION}/mutatingwebhookconfigurations", broken)
     assert code == 422
-    assert status["details"]["causes"][0]["field"] == "webhooks[0].matchConditions"
+    assert status["details"]["causes"][0]["field"] == "webhooks[0].matchConditions[0].expression"
 
 
 def test_a_webhook_cannot_keep_itself_from_being_removed(server: ApiServer, webhook: Webhook) -> None:
