@@ -78,7 +78,13 @@ class ControlPlane:
         """Starts every part and keeps them until cancelled. Raises MutuaError if one cannot start."""
         configuration = await self._configuration.load()
         trust_domain = TrustDomain.parse(configuration.mesh.trust_domain)
-        trust = Trust(self._kube, self._settings, trust_domain, lambda: self._accounts)
+        trust = Trust(
+            self._kube,
+            self._settings,
+            trust_domain,
+            accounts=lambda: self._accounts,
+            mesh=lambda: self._configuration.current.mesh,
+        )
 
         async def deliver(objects: ObjectSet, unreadable: tuple[Finding, ...]) -> None:
             for finding in unreadable:

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from mutua.api.meshconfig import MeshConfig
 from mutua.ca.caller import TokenReviewStatus, token_review_status
 from mutua.ca.rollover import Holding, Pod, Stage
 from mutua.programs.control_plane.announcements import (
@@ -22,6 +23,7 @@ from mutua.programs.control_plane.announcements import (
 )
 from mutua.programs.control_plane.authority import AuthorityKeeper, InForce
 from mutua.programs.control_plane.ca_store import CaStore
+from mutua.programs.control_plane.dns_certificates import DnsCertificates
 from mutua.programs.control_plane.identities import IdentityBook
 from mutua.programs.control_plane.serving import ServingCertificate
 from mutua.programs.control_plane.settings import Settings
@@ -39,7 +41,14 @@ Accounts = Callable[[], Mapping[Pod, str] | None]
 class Trust:
     """Made by `started`, which waits until an authority is in force; `run` then keeps it all true."""
 
-    def __init__(self, kube: KubeClient, settings: Settings, trust_domain: TrustDomain, accounts: Accounts) -> None:
+    def __init__(
+        self,
+        kube: KubeClient,
+        settings: Settings,
+        trust_domain: TrustDomain,
+        accounts: Accounts,
+        mesh: Callable[[], MeshConfig],
+    ) -> None:
         self._kube = kube
         self._settings = settings
         self._trust_domain = trust_domain
@@ -48,6 +57,7 @@ class Trust:
             CaStore(kube, settings.namespace), str(trust_domain), self._proxies, self._announced
         )
         self.book = IdentityBook(self._proxies)
+        self._named = DnsCertificates(kube, mesh, lambda: self.keeper.authority)
         self._roots: ConfigMapAnnouncer | None = None
         self._revoked: ConfigMapAnnouncer | None = None
         self._webhooks: WebhookAnnouncer | None = None
@@ -74,6 +84,7 @@ class Trust:
             revoked.announce(crl_data(new.revoked))
             webhooks.announce(new.authority.root_bundle)
             serving.follow(new.authority)
+            self._named.look()
 
         self._roots, self._revoked, self._webhooks, self._serving = roots, revoked, webhooks, serving
         self.keeper.on_change(changed)
@@ -89,6 +100,7 @@ class Trust:
             group.create_task(self._revoked.run())
             group.create_task(self._webhooks.run())
             group.create_task(self._serving.keep_fresh())
+            group.create_task(self._named.run())
 
     def namespaces(self, names: frozenset[str]) -> None:
         """These namespaces exist now."""
