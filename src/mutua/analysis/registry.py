@@ -4,6 +4,7 @@ from typing import Final
 
 from mutua.analysis.check import Check
 from mutua.analysis.checks import (
+    annotations,
     authorization_policy,
     callers_without_identity,
     certificates,
@@ -26,6 +27,7 @@ CHECKS: Final[tuple[Check, ...]] = (
     *authorization_policy.CHECKS,
     *injection.CHECKS,
     *service.CHECKS,
+    *annotations.CHECKS,
     *callers_without_identity.CHECKS,
     *certificates.CHECKS,
     *virtual_service.CHECKS,

@@ -202,3 +202,24 @@ def test_suppressions() -> None:
     suppression = run.Suppression.parse("IST0102=Namespace *")
     assert all(message.code != "IST0102" for message in run.visible(messages, suppressions=[suppression]))
     assert all(message.code != "IST0102" for message in run.visible(messages, namespace="secure-apps"))
+
+
+def test_annotations() -> None:
+    text = """
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: a, namespace: b, annotations: {sidecar.istio.io/proxyCPU: "1", kubectl.kubernetes.io/x: "1"}}
+spec: {template: {metadata: {annotations: {sidecar.istio.io/proxyCPU: "much"}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: s, namespace: b, annotations: {networking.istio.io/exportThree: "*"}}
+"""
+    assert told(text, "IST0107") == [
+        "Deployment b/a: Misplaced annotation: sidecar.istio.io/proxyCPU can only be applied to Pod (write it into"
+        " spec.template.metadata)"
+    ]
+    assert told(text, "IST0108") == [
+        "Service b/s: Unknown annotation: networking.istio.io/exportThree (did you mean networking.istio.io/exportTo?)"
+    ]
+    assert "Invalid annotation sidecar.istio.io/proxyCPU" in told(text, "IST0125")[0]
