@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-BATCH = 10_000
+BATCH = 4_000
 """Cases of one Envoy; it holds all their filter chains."""
 
 
