@@ -124,7 +124,9 @@ async def _read(
             try:
                 async with asyncio.timeout(seconds):
                     settings = await analyze_sources.settings_of(kube, chosen.istio_namespace)
-                    objects, problems = await analyze_sources.from_cluster(kube, wanted.values())
+                    objects, problems = await analyze_sources.from_cluster(
+                        kube, wanted.values(), chosen.istio_namespace
+                    )
             except TimeoutError:
                 hint = "give it more time with --timeout, or analyze files alone with --use-kube=false"
                 raise UnavailableError(f"{kube.server} did not answer within {seconds:g} seconds", hint) from None

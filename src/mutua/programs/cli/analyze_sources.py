@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
+from mutua.analysis.checks.certificates import TLS_TYPE
 from mutua.analysis.inputs import SYSTEM_NAMESPACES
 from mutua.analysis.message import Subject
 from mutua.api import decode, kinds
@@ -89,12 +90,15 @@ def dated(changes: Iterable[Change], there: ObjectSet) -> Iterator[Change]:
         yield Change(kind, key, msgspec.structs.replace(value, metadata=metadata))
 
 
-async def from_cluster(kube: KubeClient, wanted: Iterable[Kind]) -> tuple[ObjectSet, tuple[Finding, ...]]:
+async def from_cluster(
+    kube: KubeClient, wanted: Iterable[Kind], istio_namespace: str = "istio-system"
+) -> tuple[ObjectSet, tuple[Finding, ...]]:
     """All objects of these kinds, and what is wrong with those that cannot be read. Raises KubeError.
 
-    A kind that is not installed, or that we have no right to read, counts as having no objects; the latter is said.
+    Of config maps and secrets only those of the control plane are read, and secrets that hold certificates. A kind that
+    is not installed, or that we have no right to read, counts as having no objects; the latter is said.
     """
-    read = await asyncio.gather(*(_of_kind(kube, kind) for kind in wanted))
+    read = await asyncio.gather(*(_of_kind(kube, kind, istio_namespace) for kind in wanted))
     objects = {kind.name: found for kind, found, _ in read}
     return ObjectSet(objects), tuple(finding for _, _, findings in read for finding in findings)
 
@@ -154,9 +158,17 @@ def _named(findings: Iterable[Finding]) -> Key:
     return next(((finding.namespace, finding.name) for finding in findings), ("", ""))
 
 
-async def _of_kind(kube: KubeClient, kind: Kind) -> tuple[Kind, dict[Key, AnyObject], tuple[Finding, ...]]:
+async def _of_kind(
+    kube: KubeClient, kind: Kind, istio_namespace: str
+) -> tuple[Kind, dict[Key, AnyObject], tuple[Finding, ...]]:
+    resource, raw_objects = kubernetes.resource(kind), []
     try:
-        listed = await kube.list_raw(kubernetes.resource(kind))
+        if kind in (kinds.CONFIG_MAP, kinds.SECRET):
+            raw_objects += (await kube.list_raw(resource, istio_namespace)).objects
+        if kind is kinds.SECRET:
+            raw_objects += (await kube.list_raw(resource, field_selector=f"type={TLS_TYPE}")).objects
+        elif kind is not kinds.CONFIG_MAP:
+            raw_objects += (await kube.list_raw(resource)).objects
     except KubeNotFoundError:
         return kind, {}, ()
     except KubeRefusedError as error:
@@ -164,7 +176,7 @@ async def _of_kind(kube: KubeClient, kind: Kind) -> tuple[Kind, dict[Key, AnyObj
         return kind, {}, ()
     objects: dict[Key, AnyObject] = {}
     problems: list[Finding] = []
-    for raw in listed.objects:
+    for raw in raw_objects:
         value, findings = kubernetes.read(kind, raw)
         problems += findings
         if value is not None:
