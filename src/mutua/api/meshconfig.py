@@ -67,6 +67,14 @@ class Certificate(Lenient, frozen=True):
     dns_names: tuple[str, ...] = ()
 
 
+class RequestBodyInCheck(Lenient, frozen=True):
+    """How much of a request's body is sent along to an external authorizer."""
+
+    max_request_bytes: int = 0
+    allow_partial_message: bool = False
+    pack_as_bytes: bool = False
+
+
 class HttpAuthorizationProvider(Lenient, frozen=True):
     """An external authorizer over HTTP."""
 
@@ -76,6 +84,7 @@ class HttpAuthorizationProvider(Lenient, frozen=True):
     path_prefix: str = ""
     fail_open: bool = False
     status_on_error: str = ""
+    include_request_body_in_check: RequestBodyInCheck | None = None
     include_request_headers_in_check: tuple[str, ...] = ()
     include_additional_headers_in_check: dict[str, str] = msgspec.field(default_factory=dict)
     headers_to_upstream_on_allow: tuple[str, ...] = ()
@@ -91,6 +100,7 @@ class GrpcAuthorizationProvider(Lenient, frozen=True):
     timeout: Duration | None = None
     fail_open: bool = False
     status_on_error: str = ""
+    include_request_body_in_check: RequestBodyInCheck | None = None
 
 
 class ExtensionProvider(Lenient, frozen=True):

@@ -11,6 +11,7 @@ from envoy.config.listener.v3 import listener_pb2
 from mutua.envoy import access_log, clusters, connections, listeners, names, routes, tls
 from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
+from mutua.envoy.filters.rbac import Providers
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration
 from mutua.envoy.resource_set import CLUSTER, LISTENER, ROUTE, Fragment, Resource, resource, section
@@ -73,27 +74,31 @@ def reading(protocol: Protocol) -> Reading:
 
 
 @remembered(limit=2048)
-def fragment(mesh: MeshView, view: InboundView) -> Fragment:
-    """The listener, the routes and the clusters of everything that comes in."""
+def fragment(mesh: MeshView, view: InboundView, providers: Providers = ()) -> Fragment:
+    """The listener, the routes and the clusters of everything that comes in.
+
+    `providers`: the external authorizers that the proxy has a cluster for.
+    """
     made = [clusters.inbound(mesh, port) for port in view.ports]
     made += [clusters.inbound_passthrough(mesh), clusters.blackhole(mesh)]
-    routed = section(_routes(view))
+    routed = section(_routes(view, providers))
     return Fragment(
-        sections={CLUSTER: section(made), LISTENER: section([_listener(mesh, view)]), ROUTE: routed},
-        references=frozenset((ROUTE, name) for name in routed.resources),
+        sections={CLUSTER: section(made), LISTENER: section([_listener(mesh, view, providers)]), ROUTE: routed},
+        references=frozenset((ROUTE, name) for name in routed.resources)
+        | {(CLUSTER, names.outbound_cluster(each.port, each.host)) for each in providers},
     )
 
 
-def _routes(view: InboundView) -> Iterator[Resource]:
+def _routes(view: InboundView, providers: Providers) -> Iterator[Resource]:
     """The routes to each port that takes requests, with what policies say about those."""
-    told = order.inbound_route(view)
+    told = order.inbound_route(view, providers)
     yield routes.inbound(names.INBOUND_PASSTHROUGH_CLUSTER, 0, told)
     for port in view.ports:
         if any(way.http for way in WAYS[port.mode, reading(port.protocol)]):
             yield routes.inbound(names.inbound_cluster(port.number), port.number, told)
 
 
-def _listener(mesh: MeshView, view: InboundView) -> Resource:
+def _listener(mesh: MeshView, view: InboundView, providers: Providers) -> Resource:
     listener = listener_pb2.Listener(
         name=names.VIRTUAL_INBOUND,
         address=socket_address(names.ANY_ADDRESS, names.INBOUND_PORT),
@@ -102,17 +107,17 @@ def _listener(mesh: MeshView, view: InboundView) -> Resource:
         listener_filters_timeout=duration(mesh.protocol_detection_timeout_ms / 1000),
         # Who says nothing in time is served as plaintext, which a STRICT port has no chain for.
         continue_on_listener_filters_timeout=True,
-        filter_chains=_chains(mesh, view),
+        filter_chains=_chains(mesh, view, providers),
         access_log=[*access_log.of_refused_connections(mesh), *access_log.of_plaintext_connections()],
     )
     return resource(names.VIRTUAL_INBOUND, LISTENER, listener)
 
 
-def _chains(mesh: MeshView, view: InboundView) -> Iterator[Any]:
+def _chains(mesh: MeshView, view: InboundView, providers: Providers) -> Iterator[Any]:
     yield listeners.filter_chain(
         names.VIRTUAL_INBOUND_BLACKHOLE, [connections.blackhole(mesh)], destination_port=names.INBOUND_PORT
     )
-    parts = _Parts(mesh, view)
+    parts = _Parts(mesh, view, providers)
     named = {port.number for port in view.ports}
     unnamed = [(0, view.default_mode), *((port, mode) for port, mode in view.port_modes if port not in named)]
     for number, mode in unnamed:
@@ -130,10 +135,10 @@ def _chains(mesh: MeshView, view: InboundView) -> Iterator[Any]:
 class _Parts:
     """What all chains of one workload share, made once."""
 
-    def __init__(self, mesh: MeshView, view: InboundView) -> None:
+    def __init__(self, mesh: MeshView, view: InboundView, providers: Providers) -> None:
         self._mesh = mesh
-        self._for_requests = order.inbound_http(view)
-        self._for_bytes = order.inbound_tcp(view)
+        self._for_requests = order.inbound_http(view, providers)
+        self._for_bytes = order.inbound_tcp(view, providers)
         self._tls_for_requests = tls.server(mesh, view.trust, tls.HTTP_SERVER_ALPN)
         self._tls_for_bytes = tls.server(mesh, view.trust, tls.TCP_SERVER_ALPN)
         self._handshake_timeout = duration(HANDSHAKE_TIMEOUT_SECONDS)

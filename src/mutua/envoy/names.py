@@ -14,6 +14,9 @@ VIRTUAL_OUTBOUND_BLACKHOLE: Final = "virtualOutbound-blackhole"
 PASSTHROUGH_CLUSTER: Final = "PassthroughCluster"
 BLACKHOLE_CLUSTER: Final = "BlackHoleCluster"
 INBOUND_PASSTHROUGH_CLUSTER: Final = "InboundPassthroughCluster"
+EXTERNAL_AUTHORIZATION: Final = "authorization.external"
+"""Begins the name of the filter that asks a provider; the provider's name follows."""
+
 SDS_CLUSTER: Final = "sds-grpc"
 """The agent's socket; static, in the bootstrap."""
 

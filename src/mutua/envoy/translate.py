@@ -22,7 +22,11 @@ def _outbound(view: ProxyView) -> Fragment:
 
 
 def _inbound(view: ProxyView) -> Fragment:
-    return inbound.fragment(view.mesh, view.inbound)
+    providers = view.mesh.authorization_providers
+    if providers:
+        dialled = _dialled(view.outbound)
+        providers = tuple(each for each in providers if (each.host, each.port) in dialled)
+    return inbound.fragment(view.mesh, view.inbound, providers)
 
 
 def _endpoints(view: ProxyView) -> Fragment:
@@ -31,6 +35,12 @@ def _endpoints(view: ProxyView) -> Fragment:
 
 SIDECAR: Final[tuple[Callable[[ProxyView], Fragment], ...]] = (_outbound, _inbound, _endpoints)
 """What a sidecar gets."""
+
+
+@remembered(limit=512)
+def _dialled(view: OutboundView) -> frozenset[tuple[str, int]]:
+    """Every host and port that there is a cluster for."""
+    return frozenset((service.host, port.number) for service in view.services for port in service.ports)
 
 
 @remembered(limit=2048)

@@ -9,7 +9,14 @@ from mutua.api.kinds import AnyObject, Key, Kind
 from mutua.api.meshconfig import MeshConfig, Normalization, OutboundMode, TlsProtocol
 from mutua.api.meta import duration_seconds
 from mutua.errors import InvalidInputError
-from mutua.mesh import authorization, endpoints, peer_authentication, registry, request_authentication
+from mutua.mesh import (
+    authorization,
+    authorization_providers,
+    endpoints,
+    peer_authentication,
+    registry,
+    request_authentication,
+)
 from mutua.mesh.authorization import SelectedPolicy
 from mutua.mesh.destination_rule import DestinationRules
 from mutua.mesh.endpoints import Reachable
@@ -73,6 +80,7 @@ def mesh_view(settings: Settings) -> MeshView:
         path_normalization=(Normalization.BASE if normalization is Normalization.DEFAULT else normalization).value,
         protocol_detection_timeout_ms=round(duration_seconds(config.protocol_detection_timeout) * 1000),
         upstream_mark=settings.upstream_mark,
+        authorization_providers=authorization_providers.of_mesh(config.extension_providers),
     )
 
 

@@ -232,6 +232,27 @@ class LoadAssignment(Frozen, frozen=True):
     endpoints: tuple[Endpoint, ...]  # ascending by address
 
 
+class AuthorizationProvider(Frozen, frozen=True):
+    """Who decides for CUSTOM policies that name it. Source: `MeshConfig.extensionProviders[]`."""
+
+    name: str
+    host: str
+    port: int
+    http: bool  # asked over HTTP; else over gRPC
+    timeout_ms: int = 600_000
+    fail_open: bool = False
+    status_on_error: int = 403
+    body_bytes: int = 0  # of the request's body, sent along; 0 = none
+    partial_body: bool = False  # a longer body is cut; else such a request is refused
+    body_as_bytes: bool = False
+    path_prefix: str = ""
+    request_headers: tuple[str, ...] = ()  # sent along, as matches like Istio's: exact, `prefix*`, `*suffix`
+    additional_headers: tuple[tuple[str, str], ...] = ()
+    upstream_headers_on_allow: tuple[str, ...] = ()
+    client_headers_on_deny: tuple[str, ...] = ()
+    client_headers_on_allow: tuple[str, ...] = ()
+
+
 class MeshView(Frozen, frozen=True):
     """Settings of the whole mesh that a proxy's configuration reads. Source: MeshConfig."""
 
@@ -244,6 +265,7 @@ class MeshView(Frozen, frozen=True):
     outbound_allow_any: bool = True  # outboundTrafficPolicy.mode
     path_normalization: str = "BASE"
     protocol_detection_timeout_ms: int = 5000  # 0 = wait for the client's first bytes without limit
+    authorization_providers: tuple[AuthorizationProvider, ...] = ()  # ascending by name
     upstream_mark: int = 0  # SO_MARK that exempts Envoy's own sockets; 0 = exempt by uid
 
 

@@ -18,16 +18,19 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.set_metadata.v3 import set_metadata_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy_pods import Authority, Issued
 
+from mutua.api.meshconfig import ExtensionProvider
 from mutua.api.security import RequestAuthentication
-from mutua.envoy import connections, listeners
+from mutua.envoy import clusters, connections, listeners, names
 from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
 from mutua.envoy.pack import duration, packed
-from mutua.mesh import request_authentication
+from mutua.mesh import authorization_providers, request_authentication
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
+    AuthorizationProvider,
     Condition,
     EffectivePolicy,
     InboundView,
@@ -42,6 +45,9 @@ from mutua.mesh.proxy_view import (
 )
 
 FIRST_CLIENT_PORT = 10_000
+PATIENCE_MS = 8_000
+"""Some vectors give an authorizer two milliseconds, which a busy one in Python does not keep."""
+
 PARTS = ("policies", "mesh", "workload", "requestAuthentications")
 """What a case's filter chain depends on, beside its request."""
 
@@ -49,6 +55,16 @@ TOKEN_HEADER = "x-test-token"
 _KEY = ec.generate_private_key(ec.SECP256R1())
 KEY_SET = json.dumps({"keys": [jwt.algorithms.ECAlgorithm.to_jwk(_KEY.public_key(), as_dict=True)]})
 ECHO_PORT = 7
+AUTHORIZERS = {
+    ("allow", True): 21,
+    ("deny", True): 22,
+    ("unavailable", True): 29,
+    ("allow", False): 31,
+    ("deny", False): 32,
+    ("unavailable", False): 39,
+}
+"""The ports of external authorizers, by what they answer and whether they are asked over HTTP."""
+
 ECHO = "echo"
 TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 
@@ -77,13 +93,12 @@ class Case:
 
 
 def can_run(vector: Mapping[str, Any]) -> bool:
-    """Whether the case needs nothing but policies: no provider, no gateway, nothing that HTTP cannot carry."""
+    """Whether the case needs no gateway, no switch of Istio's, and nothing that HTTP cannot carry."""
     request, mesh = vector["request"], vector["mesh"]
     return (
         vector.get("wire", True)
-        and not {"ext_authz", "remote_ip", "cert_sans", "cert_subject"} & request.keys()
-        and not {"numTrustedProxies", "features", "extensionProviders"} & mesh.keys()
-        and not any(policy["spec"].get("action") == "CUSTOM" for policy in vector["policies"])
+        and not {"remote_ip", "cert_sans", "cert_subject"} & request.keys()
+        and not {"numTrustedProxies", "features"} & mesh.keys()
         and (request["protocol"] == "http" or not request.get("envoy_metadata"))
     )
 
@@ -115,12 +130,33 @@ def bootstrap(
     made = bootstrap_pb2.Bootstrap()
     made.static_resources.listeners.extend(_listener(port, members) for port, members in chains.items())
     made.static_resources.clusters.append(_echo())
+    made.static_resources.clusters.extend(_authorizer(*each) for each in AUTHORIZERS.items())
     return made, cases
 
 
 def _setting(request: Mapping[str, Any]) -> list[Any]:
-    names = ("protocol", "mtls", "destination_port", "envoy_metadata")
+    names = ("protocol", "mtls", "destination_port", "envoy_metadata", "ext_authz")
     return [request.get(name) for name in names]
+
+
+def _providers(vector: Mapping[str, Any]) -> tuple[AuthorizationProvider, ...]:
+    """The providers of the vector's mesh, in the place of each an authorizer that answers as the vector says."""
+    declared = msgspec.convert(vector["mesh"].get("extensionProviders", ()), tuple[ExtensionProvider, ...])
+    answer = vector["request"].get("ext_authz", "allow")
+    return tuple(
+        msgspec.structs.replace(each, host=answer, port=AUTHORIZERS[answer, each.http], timeout_ms=PATIENCE_MS)
+        for each in authorization_providers.of_mesh(declared)
+    )
+
+
+def _authorizer(key: tuple[str, bool], port: int) -> Any:
+    answer, http = key
+    cluster = _local(names.outbound_cluster(port, answer), port)
+    if not http:
+        options = http_protocol_options_pb2.HttpProtocolOptions()
+        options.explicit_http_config.http2_protocol_options.SetInParent()
+        cluster.typed_extension_protocol_options[clusters.HTTP_PROTOCOL_OPTIONS].CopyFrom(packed(options))
+    return cluster
 
 
 def _token_rules(vector: Mapping[str, Any]) -> tuple[TokenRule, ...]:
@@ -161,6 +197,7 @@ def _policy(policy: Mapping[str, Any], namespace: str) -> EffectivePolicy:
         name=metadata["name"],
         action=AuthorizationAction(spec.get("action", "ALLOW")),
         rules=tuple(_rule(rule) for rule in spec.get("rules") or ()),
+        provider=(spec.get("provider") or {}).get("name", ""),
         dry_run=(metadata.get("annotations") or {}).get("istio.io/dry-run") in TRUE,
     )
 
@@ -191,12 +228,14 @@ def _chain(vector: Mapping[str, Any], transport_socket: Any) -> Any:
     mesh, request = vector["mesh"], vector["request"]
     trust = Trust(domains=(mesh["trustDomain"], *mesh.get("trustDomainAliases", ())))
     view = InboundView(trust, MtlsMode.PERMISSIVE, (), (), policies(vector), _token_rules(vector))
+    providers = _providers(vector)
     settings = MeshView(path_normalization=mesh.get("pathNormalization", "BASE"))
     if request["protocol"] == "http":
-        filters = [*_metadata(request), *order.inbound_http(view)]
-        chain = [connections.inbound_requests(settings, "case", _answer(order.inbound_route(view)), filters)]
+        filters = [*_metadata(request), *order.inbound_http(view, providers)]
+        routes = _answer(order.inbound_route(view, providers))
+        chain = [connections.inbound_requests(settings, "case", routes, filters)]
     else:
-        chain = [*order.inbound_tcp(view), connections.bytes_to(settings, ECHO)]
+        chain = [*order.inbound_tcp(view, providers), connections.bytes_to(settings, ECHO)]
     return listeners.filter_chain("", chain, transport_socket=transport_socket, handshake_timeout=duration(5))
 
 
@@ -242,10 +281,14 @@ def _tls(server: Issued, authority: Authority) -> Any:
 
 
 def _echo() -> Any:
+    return _local(ECHO, ECHO_PORT)
+
+
+def _local(name: str, port: int) -> Any:
     endpoint = endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(address=socket_address("127.0.0.1", ECHO_PORT))
+        endpoint=endpoint_components_pb2.Endpoint(address=socket_address("127.0.0.1", port))
     )
     assignment = endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=ECHO, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])]
+        cluster_name=name, endpoints=[endpoint_components_pb2.LocalityLbEndpoints(lb_endpoints=[endpoint])]
     )
-    return cluster_pb2.Cluster(name=ECHO, type=cluster_pb2.Cluster.STATIC, load_assignment=assignment)
+    return cluster_pb2.Cluster(name=name, type=cluster_pb2.Cluster.STATIC, load_assignment=assignment)

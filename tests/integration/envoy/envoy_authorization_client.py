@@ -11,6 +11,10 @@ from collections import defaultdict
 from functools import cache
 from typing import Any
 
+import grpc
+import grpc.aio
+from envoy.service.auth.v3 import external_auth_pb2
+
 AT_ONCE = 50
 ECHO_PORT = 7
 BYTES = b"more bytes than a TLS record needs to be told apart"
@@ -89,9 +93,46 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
+class Authorizer(grpc.GenericRpcHandler):
+    """An external authorizer over gRPC that always answers the same."""
+
+    def __init__(self, status: int) -> None:
+        answer = external_auth_pb2.CheckResponse()
+        answer.status.code = status
+        self._answer = answer.SerializeToString()
+
+    def service(self, handler_call_details: object) -> Any:
+        async def check(request: bytes, context: object) -> bytes:
+            return self._answer
+
+        return grpc.unary_unary_rpc_method_handler(check)
+
+
+async def authorizers() -> list[Any]:
+    """All external authorizers; the one that is not available is not there."""
+    running: list[Any] = []
+    for port, status in ((21, b"200 OK"), (22, b"403 Forbidden")):
+
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, status: bytes = status) -> None:
+            with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+                while await reader.readuntil(b"\r\n\r\n"):
+                    writer.write(b"HTTP/1.1 " + status + b"\r\ncontent-length: 0\r\n\r\n")
+                    await writer.drain()
+
+        running.append(await asyncio.start_server(answer, "127.0.0.1", port))
+    for port, code in ((31, 0), (32, 7)):
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((Authorizer(code),))
+        server.add_insecure_port(f"127.0.0.1:{port}")
+        await server.start()
+        running.append(server)
+    return running
+
+
 async def main() -> None:
     """All cases; those of one client port one after the other."""
     cases = json.load(sys.stdin)
+    authorizing = await authorizers()
     await asyncio.start_server(echo, "127.0.0.1", ECHO_PORT)
     await listening({(case["request"]["destination_ip"], case["request"]["destination_port"]) for case in cases})
     groups = defaultdict(list)
@@ -111,6 +152,9 @@ async def main() -> None:
 
     await asyncio.gather(*map(run, groups.values()))
     json.dump(decisions, sys.stdout)
+    for each in authorizing:
+        if isinstance(each, grpc.aio.Server):
+            await each.stop(None)
 
 
 asyncio.run(main())

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from mutua.envoy.filters import alpn, jwt_authn, network_rbac, rbac, router
+from mutua.envoy.filters import alpn, ext_authz, jwt_authn, network_rbac, rbac, router
+from mutua.envoy.filters.rbac import Providers
 from mutua.mesh.proxy_view import AuthorizationAction, InboundView
 
 ACTIONS = (
@@ -14,27 +15,32 @@ ACTIONS = (
 """The order in which policies are asked. Source: Istio AuthorizationPolicy, "evaluation order"."""
 
 
-def inbound_http(view: InboundView) -> list[Any]:
-    """What each request to the application passes. Tokens are read after CUSTOM was asked, which cannot see them."""
+def inbound_http(view: InboundView, providers: Providers = ()) -> list[Any]:
+    """What each request to the application passes.
+
+    Every provider that could be asked has its filter, whether or not a policy names it: so a policy that does holds
+    for the next request. Tokens are read after that, so a provider's rules cannot be about them.
+    """
     custom, *others = ACTIONS
     tokens = jwt_authn.http_filter(view.token_rules)
     return [
         rbac.http_filter(custom),
+        *map(ext_authz.http_filter, providers),
         *([tokens] if tokens is not None else []),
         *map(rbac.http_filter, others),
         router.http_filter(),
     ]
 
 
-def inbound_route(view: InboundView) -> dict[str, Any]:
+def inbound_route(view: InboundView, providers: Providers = ()) -> dict[str, Any]:
     """What the filters are told by the route that a request to the application takes, by filter name."""
-    told = {rbac.filter_name(action): rbac.for_route(view.policies, action, view.trust) for action in ACTIONS}
+    told = {rbac.filter_name(action): rbac.for_route(view, action, providers) for action in ACTIONS}
     return {name: config for name, config in told.items() if config is not None}
 
 
-def inbound_tcp(view: InboundView) -> list[Any]:
+def inbound_tcp(view: InboundView, providers: Providers = ()) -> list[Any]:
     """What each connection to the application passes before its bytes are carried."""
-    return [made for action in ACTIONS if (made := network_rbac.network_filter(view.policies, action, view.trust))]
+    return [made for action in ACTIONS for made in network_rbac.network_filters(view, action, providers)]
 
 
 def outbound_http(*, sniffed: bool = False) -> list[Any]:

@@ -14,8 +14,10 @@ from mutua.envoy.pack import packed
 from mutua.errors import InvalidInputError
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
+    AuthorizationProvider,
     Condition,
     EffectivePolicy,
+    InboundView,
     Operation,
     Rule,
     Source,
@@ -25,6 +27,9 @@ from mutua.mesh.proxy_view import (
 NO_PROVIDER_SUFFIX: Final = "-deny-due-to-bad-CUSTOM-action"
 """Ends the name of a CUSTOM rule that denies because nobody is there to be asked."""
 
+CUSTOM_SHADOW_PREFIX: Final = "istio_ext_authz_"
+"""Begins the keys under which the rules of CUSTOM leave what they matched, for the filters that ask."""
+
 _ENVOY_ACTIONS: Final = {
     AuthorizationAction.ALLOW: rbac_pb2.RBAC.ALLOW,
     AuthorizationAction.DENY: rbac_pb2.RBAC.DENY,
@@ -32,24 +37,19 @@ _ENVOY_ACTIONS: Final = {
     AuthorizationAction.CUSTOM: rbac_pb2.RBAC.DENY,
 }
 
+Providers = tuple[AuthorizationProvider, ...]
+"""Those that the proxy can reach."""
+
 ENVOY_FILTERS: Final = "experimental.envoy.filters."
 _FILTER_PREFIX: Final = "envoy.filters."
 
 
 class Policies(msgspec.Struct, frozen=True):
-    """What one filter enforces and what it only tries out. None: there is nothing of the kind."""
+    """What one filter enforces and what it only notes. None: there is nothing of the kind."""
 
     enforced: Any = None
     shadow: Any = None
-
-    @property
-    def shadow_prefix(self) -> str:
-        """The prefix under which a dry run leaves its result. Source: Istio's access logs and statistics."""
-        return (
-            "istio_dry_run_allow_"
-            if self.shadow is None or self.shadow.action == rbac_pb2.RBAC.ALLOW
-            else "istio_dry_run_deny_"
-        )
+    shadow_prefix: str = "istio_dry_run_allow_"  # of the keys of what is noted. Source: Istio's logs and statistics
 
 
 class _Term(msgspec.Struct, frozen=True):
@@ -75,9 +75,9 @@ def http_filter(action: AuthorizationAction) -> Any:
     return http_connection_manager_pb2.HttpFilter(name=filter_name(action), typed_config=packed(http_rbac_pb2.RBAC()))
 
 
-def for_route(policies: tuple[EffectivePolicy, ...], action: AuthorizationAction, trust: Trust) -> Any | None:
+def for_route(view: InboundView, action: AuthorizationAction, providers: Providers) -> Any | None:
     """What the filter of an action enforces on a route; None if no policy has this action."""
-    compiled = of_action(policies, action, trust, requests=True)
+    compiled = of_action(view, action, providers, requests=True)
     if compiled is None:
         return None
     config = http_rbac_pb2.RBAC(
@@ -87,27 +87,52 @@ def for_route(policies: tuple[EffectivePolicy, ...], action: AuthorizationAction
 
 
 def of_action(
-    policies: tuple[EffectivePolicy, ...], action: AuthorizationAction, trust: Trust, *, requests: bool
+    view: InboundView, action: AuthorizationAction, providers: Providers, *, requests: bool
 ) -> Policies | None:
     """All policies of one action. `requests`: what is judged are requests, not connections.
 
     An ALLOW policy that applies closes the workload for everyone whom no rule names, even if it has no rule at all.
     """
-    mine = [policy for policy in policies if policy.action is action]
+    mine = [policy for policy in view.policies if policy.action is action]
     if not mine:
         return None
-    # Nobody can be asked yet, so a dry run of CUSTOM is enforced like the others: it must not open anything.
-    tried = [policy for policy in mine if policy.dry_run and action is not AuthorizationAction.CUSTOM]
-    enforced = [policy for policy in mine if policy not in tried]
+    if action is AuthorizationAction.CUSTOM:
+        return _custom(mine, view.trust, providers, requests=requests)
+    tried = [policy for policy in mine if policy.dry_run]
+    enforced = [policy for policy in mine if not policy.dry_run]
+    allows = action is AuthorizationAction.ALLOW
     return Policies(
-        enforced=_compiled(enforced, action, trust, requests) if enforced else None,
-        shadow=_compiled(tried, action, trust, requests) if tried else None,
+        enforced=_compiled(enforced, action, view.trust, requests) if enforced else None,
+        shadow=_compiled(tried, action, view.trust, requests) if tried else None,
+        shadow_prefix="istio_dry_run_allow_" if allows or not tried else "istio_dry_run_deny_",
     )
 
 
-def _compiled(policies: list[EffectivePolicy], action: AuthorizationAction, trust: Trust, requests: bool) -> Any:
+def _custom(policies: list[EffectivePolicy], trust: Trust, providers: Providers, *, requests: bool) -> Policies | None:
+    """Rules whose provider is asked are noted, for its filter to see. All others deny what they match.
+
+    Nobody is asked for a provider that is not there, for several of them, or for trial: what an unasked authorizer
+    would have said is not known. A provider over HTTP is asked about requests only.
+    """
+    known = {provider.name: provider for provider in providers}
+    alone = len({policy.provider for policy in policies}) == 1
+    asking = [policy for policy in policies if alone and policy.provider in known and not policy.dry_run]
+    refusing = [policy for policy in policies if policy not in asking]
+    noted = [policy for policy in asking if requests or not known[policy.provider].http]
+    if not noted and not refusing:
+        return None
+    action = AuthorizationAction.CUSTOM
+    return Policies(
+        enforced=_compiled(refusing, action, trust, requests, NO_PROVIDER_SUFFIX) if refusing else None,
+        shadow=_compiled(noted, action, trust, requests) if noted else None,
+        shadow_prefix=CUSTOM_SHADOW_PREFIX,
+    )
+
+
+def _compiled(
+    policies: list[EffectivePolicy], action: AuthorizationAction, trust: Trust, requests: bool, suffix: str = ""
+) -> Any:
     compiled = rbac_pb2.RBAC(action=_ENVOY_ACTIONS[action])
-    suffix = NO_PROVIDER_SUFFIX if action is AuthorizationAction.CUSTOM else ""
     for policy in policies:
         for index, rule in enumerate(policy.rules):
             try:
@@ -117,7 +142,10 @@ def _compiled(policies: list[EffectivePolicy], action: AuthorizationAction, trus
             except InvalidInputError:
                 # What an ALLOW rule asks cannot be asked here, so it allows nobody.
                 continue
-            compiled.policies[names.policy(policy.namespace, policy.name, index) + suffix].CopyFrom(made)
+            name = names.policy(policy.namespace, policy.name, index)
+            if action is AuthorizationAction.CUSTOM:
+                name = names.custom_policy(policy.provider, name)
+            compiled.policies[name + suffix].CopyFrom(made)
     return compiled
 
 
