@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
-from localcluster import kubeconfig, linux, namespaces, pki
+from localcluster import host_ports, kubeconfig, linux, namespaces, pki
 from localcluster.paths import ClusterPaths, write_atomically
 
 logger = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ def main() -> None:
         port = api.getsockname()[1]
         pki.ensure(paths, (), (), datetime.now(UTC))
         kubeconfig.write(paths, port)
+        outside = host_ports.start_helper()
         namespaces.enter()
         number_read, number_write = os.pipe()
         pid = os.fork()
@@ -90,7 +91,7 @@ def main() -> None:
             os.close(number_write)
             outer_pid = int(os.read(number_read, 32))
             os.close(number_read)
-            _become_node(paths, report, api, outer_pid)
+            _become_node(paths, report, (api, outside), outer_pid)
         os.write(number_write, str(pid).encode())
     except (namespaces.NamespaceError, pki.PkiError) as error:
         _fail(report, str(error), error.hint)
@@ -119,9 +120,13 @@ def bind_api(paths: ClusterPaths) -> socket.socket:
     return listener
 
 
-def _become_node(paths: ClusterPaths, report: Report, api: socket.socket, outer_pid: int) -> NoReturn:
+def _become_node(
+    paths: ClusterPaths, report: Report, sockets: tuple[socket.socket, socket.socket], outer_pid: int
+) -> NoReturn:
+    """Be PID 1. `sockets` are the API's, and that to the process that binds ports on the host."""
     from localcluster.node import supervisor
 
+    api, outside = sockets
     code = 1
     try:
         os.setsid()
@@ -133,7 +138,7 @@ def _become_node(paths: ClusterPaths, report: Report, api: socket.socket, outer_
             write_process(paths, outer_pid, port, ready=True)
             report.ready()
 
-        supervisor.main(paths, (api, _bind_inside()), ready)
+        supervisor.main(paths, (api, _bind_inside()), outside, ready)
         code = 0
     except (namespaces.NamespaceError, supervisor.NodeError) as error:
         logger.error("%s (%s)", error, error.hint)

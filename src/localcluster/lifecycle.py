@@ -115,7 +115,7 @@ def down(name: str, *, keep_state: bool = False, root: Path | None = None) -> bo
     if not paths.directory.exists():
         return False
     with _as_cluster_errors(paths):
-        was_running = _stop(paths)
+        was_running = _stop(paths, gently=keep_state)
         lock = _lock(paths)
         if lock is None:
             raise ClusterError(f"cluster {name} was started again while it was being stopped")
@@ -277,13 +277,16 @@ def _last_lines(log: Path) -> str:
     return " / ".join(lines[-_LOG_LINES_SHOWN:]) or "no reason was given"
 
 
-def _stop(paths: ClusterPaths) -> bool:
-    """Stop whatever holds the lock. False if nothing did."""
+def _stop(paths: ClusterPaths, *, gently: bool = True) -> bool:
+    """Stop whatever holds the lock. False if nothing did.
+
+    Where nothing is kept there is nothing to be gentle for: the first process is killed, and the kernel takes the rest.
+    """
     if _is_free(paths):
         return False
     deadline = time.monotonic() + _STOP_SECONDS
     # Somebody who has just begun to start it has no process to stop yet.
-    while not _terminate(paths, signal.SIGTERM):
+    while not _terminate(paths, signal.SIGTERM if gently else signal.SIGKILL):
         if _is_free(paths):
             return True
         if time.monotonic() > deadline:

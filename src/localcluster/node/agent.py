@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from localcluster.node.client_informer import Informer
 from localcluster.node.dns_files import DNS_ADDRESS
 from localcluster.node.dns_server import DnsServer
 from localcluster.node.network import NODE_ADDRESS, SERVICE_ADDRESSES
+from localcluster.node.node_ports import NodePorts
 from localcluster.node.pods_container import NodeServices
 from localcluster.node.pods_table import PodTable
 from localcluster.node.probes_run import Prober
@@ -61,9 +62,10 @@ class _Agent:
         self._events = EventRecorder(client, NODE_NAME)
         self._prober = Prober(context.runtime)
         self._rules = ServiceRules(SERVICE_ADDRESSES)
-        self._index = ServiceIndex(self._rules.update)
+        self._index = ServiceIndex(self._rules.update, str(NODE_ADDRESS))
         self._images = ImageTable(paths, context.images, self._images_changed)
-        self._services = Informer(client, "services", self._index.service_changed)
+        self._services = Informer(client, "services", self._service_changed)
+        self._node_ports = NodePorts(context.host_ports, self._services.items, self._node_port_refused)
         self._slices = Informer(client, "discovery.k8s.io/v1/endpointslices", self._index.slice_changed)
         self._config_maps = Informer(client, "configmaps", lambda old, new: self._object("configmaps", old, new))
         self._secrets = Informer(client, "secrets", lambda old, new: self._object("secrets", old, new))
@@ -102,7 +104,8 @@ class _Agent:
         exits.push_async_callback(self._dns.close)
         await self._streaming.start()
         exits.push_async_callback(self._streaming.close)
-        for work in (self._rules.run(), self._events.run(), self._images.run()):
+        exits.callback(self._context.host_ports.close)
+        for work in (self._rules.run(), self._events.run(), self._images.run(), self._node_ports.run()):
             _run_until_exit(work, exits)
         needed = (self._services, self._slices, self._config_maps, self._secrets, self._claims, self._volumes)
         for informer in needed:
@@ -118,6 +121,13 @@ class _Agent:
 
     def _pod_changed(self, old: Object | None, new: Object | None) -> None:
         self.pods.changed(old, new)
+
+    def _service_changed(self, old: Object | None, new: Object | None) -> None:
+        self._index.service_changed(old, new)
+        self._node_ports.changed()
+
+    def _node_port_refused(self, service: Mapping[str, Any], message: str) -> None:
+        self._events.record(service, "Warning", "NodePortNotOpen", message)
 
     def _volume_changed(self, old: Object | None, new: Object | None) -> None:
         if old is not None and new is None:

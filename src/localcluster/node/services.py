@@ -89,8 +89,10 @@ class Rule:
 Chains = dict[str, tuple[Rule, ...]]
 
 
-def service_ports(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]]) -> tuple[ServicePort, ...]:
-    """The ports of a service with an address of its own, with the backends that are ready.
+def service_ports(
+    service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]], node_address: str = ""
+) -> tuple[ServicePort, ...]:
+    """The ports of a service with an address of its own, with the backends that are ready; node ports too.
 
     When none is ready, those that are shutting down but still serve take the traffic (KEP-1669).
     """
@@ -106,6 +108,9 @@ def service_ports(service: Mapping[str, Any], slices: Iterable[Mapping[str, Any]
         if protocol in ("TCP", "UDP"):
             backends = _backends(known, port.get("name") or "", protocol)
             ports.append(ServicePort(Frontend(address, protocol, int(port["port"])), backends, sticky))
+            if port.get("nodePort") and node_address:
+                frontend = Frontend(node_address, protocol, int(port["nodePort"]))
+                ports.append(ServicePort(frontend, backends, sticky))
     return tuple(ports)
 
 

@@ -13,9 +13,10 @@ _SERVICE_LABEL = "kubernetes.io/service-name"
 class ServiceIndex:
     """Told of every change (as informers tell it); keeps `names` current and passes each service's ports on."""
 
-    def __init__(self, on_ports: Callable[[str, str, tuple[ServicePort, ...]], None]) -> None:
+    def __init__(self, on_ports: Callable[[str, str, tuple[ServicePort, ...]], None], node_address: str = "") -> None:
         self.names = ClusterNames()
         self._on_ports = on_ports
+        self._node_address = node_address
         self._services: dict[Key, Mapping[str, Any]] = {}
         self._slices: dict[Key, dict[str, Mapping[str, Any]]] = {}
 
@@ -49,7 +50,7 @@ class ServiceIndex:
             return
         slices = list(self._slices.get(key, {}).values())
         self.names.update(*key, service_records(service, slices))
-        self._on_ports(*key, service_ports(service, slices))
+        self._on_ports(*key, service_ports(service, slices, self._node_address))
 
 
 def _service_of(endpoint_slice: Mapping[str, Any] | None) -> Key | None:

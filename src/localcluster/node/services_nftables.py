@@ -25,7 +25,7 @@ from pyroute2.netlink.nfnetlink.nftsocket import (
 )
 from pyroute2.netlink.rtnl import RTM_NEWROUTE, rtmsg
 
-from localcluster.node.network import BRIDGE, RouteSocket
+from localcluster.node.network import BRIDGE, NODE_ADDRESS, RouteSocket
 from localcluster.node.services import (
     DISPATCH,
     REFUSE,
@@ -188,6 +188,7 @@ def _rule(chain: str, parts: Expressions) -> Any:
 
 def _base_chains() -> list[Any]:
     """The entry points. Refusal comes before translation, since a translated packet no longer shows its service."""
+    to_node = [*_field(_NETWORK_HEADER, 16, 4), _compare(NODE_ADDRESS.packed)]
     to_services = [*_field(_NETWORK_HEADER, 16, 4), *_in_network(SERVICE_NETWORK)]
     new_connection = [
         _expression("ct", {"dreg": _REGISTER_1, "key": _CT_STATE}),
@@ -198,7 +199,14 @@ def _base_chains() -> list[Any]:
     for name, kind, hook, priority, rules in (
         ("refuse-prerouting", "filter", _PREROUTING, -101, [[*to_services, *new_connection, _verdict(_JUMP, REFUSE)]]),
         ("refuse-output", "filter", _OUTPUT, -101, [[*to_services, *new_connection, _verdict(_JUMP, REFUSE)]]),
-        ("prerouting", "nat", _PREROUTING, -100, [[*to_services, _verdict(_JUMP, DISPATCH)]]),
+        (
+            "prerouting",
+            "nat",
+            _PREROUTING,
+            -100,
+            # The node's own address has the node ports.
+            [[*to_services, _verdict(_JUMP, DISPATCH)], [*to_node, _verdict(_JUMP, DISPATCH)]],
+        ),
         # The node's own connections leave with whatever address the service network's route gave them.
         ("output", "nat", _OUTPUT, -100, [[*to_services, *_set_mark()], [*to_services, _verdict(_JUMP, DISPATCH)]]),
         ("postrouting", "nat", _POSTROUTING, 100, [[*_marked(), _expression("masq", {})]]),

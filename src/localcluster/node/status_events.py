@@ -40,11 +40,11 @@ class EventRecorder:
     def record(
         self, pod: Mapping[str, Any], kind: EventType, reason: str, message: str, *, container: str | None = None
     ) -> None:
-        """Note that something happened to a pod (or to one of its containers). Never blocks."""
+        """Note that something happened to a pod (or one of its containers), or a service. Never blocks."""
         metadata = pod["metadata"]
         involved = {
             "apiVersion": "v1",
-            "kind": "Pod",
+            "kind": "Pod" if "containers" in (pod.get("spec") or {}) else "Service",
             "namespace": metadata["namespace"],
             "name": metadata["name"],
             "uid": metadata["uid"],

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import images
+from localcluster.host_ports import HostPorts
 from localcluster.images import Image
 from localcluster.node import rootfs
 from localcluster.node.processes import Child, Processes
@@ -54,17 +55,25 @@ class NodeContext:
     runtime: Runtime
     network: Network
     images: Mapping[str, Image]
+    host_ports: HostPorts
     report_ready: Callable[[], None]
     stopping: asyncio.Event
     grace_seconds: float = 2.0
 
 
-def main(paths: ClusterPaths, api_sockets: Sequence[socket.socket], ready: Callable[[], None]) -> None:
-    """Run the node until SIGTERM. `api_sockets` listen for the API. Raises NodeError."""
-    asyncio.run(_run(paths, api_sockets, ready))
+def main(
+    paths: ClusterPaths, api_sockets: Sequence[socket.socket], outside: socket.socket, ready: Callable[[], None]
+) -> None:
+    """Run the node until SIGTERM. `api_sockets` listen for the API, `outside` leads to `host_ports`' helper.
+
+    Raises NodeError.
+    """
+    asyncio.run(_run(paths, api_sockets, outside, ready))
 
 
-async def _run(paths: ClusterPaths, api_sockets: Sequence[socket.socket], ready: Callable[[], None]) -> None:
+async def _run(
+    paths: ClusterPaths, api_sockets: Sequence[socket.socket], outside: socket.socket, ready: Callable[[], None]
+) -> None:
     processes = Processes()
     processes.start()
     stopping = asyncio.Event()
@@ -89,6 +98,7 @@ async def _run(paths: ClusterPaths, api_sockets: Sequence[socket.socket], ready:
         runtime=LinuxRuntime(processes, rootfs.host_layout(paths.directory.parent), _staging(paths), tools()),
         network=network,
         images=images.load(paths),
+        host_ports=HostPorts(outside),
         report_ready=report_ready,
         stopping=stopping,
     )

@@ -54,6 +54,7 @@ def test_a_service_is_reached_by_name_from_a_pod_and_from_its_own_pods(node: Nod
     assert refused.returncode == 7, refused.stderr
     missing = node.run("exec", "client", "--", "curl", "-sS", "-m", "5", "http://no-such-service/")
     assert missing.returncode == 6, missing.stderr
+    node.kubectl("delete", "service,deployment", "web", WAIT)
 
 
 def test_exec_logs_and_delete(node: Node) -> None:
@@ -173,3 +174,16 @@ def api_server(node_pid: int) -> int:
     children = subprocess.run(["pgrep", "-P", str(node_pid)], capture_output=True, text=True, check=True).stdout.split()
     commands = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children}
     return next(child for child, command in commands.items() if b"localcluster.apiserver" in command)
+
+
+def test_a_node_port_is_open_on_the_hosts_loopback_and_inside(node: Node) -> None:
+    node.apply(*web(1), pod("inside", SLEEP))
+    node.kubectl("wait", "--for=condition=available", "deploy/web", WAIT)
+    node.kubectl("patch", "service", "web", "-p", '{"spec":{"type":"NodePort"}}')
+    port = node.kubectl("get", "service", "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
+    ask = ("curl", "-sS", "-m", "5", "--retry", "5", "--retry-connrefused", "-o", "/dev/null", "-w", "%{http_code}")
+    outside = subprocess.run([*ask, f"http://127.0.0.1:{port}/"], capture_output=True, text=True, check=False)
+    assert outside.stdout == "200", outside.stderr
+    node.ready("inside")
+    assert node.kubectl("exec", "inside", "--", *ask, f"http://10.244.0.1:{port}/") == "200"
+    node.kubectl("delete", "service,deployment", "web", WAIT)
