@@ -7,21 +7,18 @@ import msgspec
 
 from mutua.analysis import words
 from mutua.api.security import Operation, Rule, Source
+from mutua.errors import InvalidInputError
 from mutua.mesh.snapshot import MeshSnapshot
+from mutua.spiffe import SCHEME, SpiffeId
+from mutua.verdict import matchers
 
 IDENTITY_CONDITIONS: Final = frozenset({"source.principal", "source.namespace", "source.serviceAccount"})
 _ANY: Final = "*"
 
 
-def fits(pattern: str, text: str) -> bool:
-    """Whether a value of a policy matches: exact, `prefix*`, `*suffix`, or `*` for anything that is there."""
-    if pattern == _ANY:
-        return bool(text)
-    if pattern.startswith(_ANY):
-        return text.endswith(pattern[1:])
-    if pattern.endswith(_ANY):
-        return text.startswith(pattern[:-1])
-    return pattern == text
+def means_namespace(value: str, name: str) -> bool:
+    """Whether a value of `namespaces` matches identities of a namespace."""
+    return matchers.namespace(value)(str(SpiffeId("any", name, "any")))
 
 
 def http_fields(rule: Rule) -> set[str]:
@@ -54,7 +51,10 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
 
     def has(self, value: str) -> bool:
         """Whether a pod's principal matches a value of a policy."""
-        return value in self.principals or (_ANY in value and any(fits(value, one) for one in self.principals))
+        if _ANY not in value:
+            return value in self.principals
+        test = matchers.identity(value)
+        return any(test(SCHEME + one) for one in self.principals)
 
     def may_judge(self, principal: str, is_complete: bool) -> bool:
         """Whether enough is known to say that nobody is it."""
@@ -69,8 +69,7 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
         namespace, account = _parts(principal)
         found = self.nearest_account(f"{namespace}/{account}") if account else ""
         if found:
-            there, _, name = found.partition("/")
-            return f"{self.trust_domain}/ns/{there}/sa/{name}"
+            return _principal(self.trust_domain, found)
         return words.nearest(principal.strip(_ANY), self.principals)
 
     def nearest_account(self, account: str) -> str:
@@ -126,19 +125,22 @@ def matches_somebody(source: Source, namespace: str, known: Identities, is_compl
         full = [value if "/" in value else f"{namespace}/{value}" for value in source.service_accounts]
         return any(not known.may_judge_account(one, is_complete) or one in known.accounts for one in full)
     if source.namespaces and is_complete:
-        return any(fits(value, one) for value in source.namespaces for one in known.namespaces)
+        return any(means_namespace(value, one) for value in source.namespaces for one in known.namespaces)
     return True
 
 
 def _principal(domain: str, account: str) -> str:
     namespace, _, name = account.partition("/")
-    return f"{domain}/ns/{namespace}/sa/{name}"
+    return str(SpiffeId(domain, namespace, name)).removeprefix(SCHEME)
 
 
 def _parts(principal: str) -> tuple[str, str]:
     """Namespace and account of a principal; ("", "") if it does not have that form."""
-    parts = principal.split("/")
-    return (parts[2], parts[4]) if len(parts) == 5 and parts[1] == "ns" and parts[3] == "sa" else ("", "")
+    try:
+        identity = SpiffeId.parse(SCHEME + principal)
+    except InvalidInputError:
+        return "", ""
+    return identity.namespace, identity.service_account
 
 
 def _frozen(sets: Mapping[str, Iterable[str]]) -> dict[str, frozenset[str]]:

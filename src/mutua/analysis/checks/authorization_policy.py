@@ -9,10 +9,10 @@ from mutua.analysis.check import Check
 from mutua.analysis.checks.authorization_facts import (
     IDENTITY_CONDITIONS,
     Identities,
-    fits,
     http_fields,
     identities_of,
     matches_somebody,
+    means_namespace,
 )
 from mutua.analysis.inputs import Inputs
 from mutua.analysis.message import Message, Subject, istio, own, subject
@@ -36,7 +36,7 @@ def namespaces(inputs: Inputs) -> Iterator[Message]:
         for field, source in _sources(item):
             for names, values in (("namespaces", source.namespaces), ("notNamespaces", source.not_namespaces)):
                 for value in values:
-                    if not any(fits(value, name) for name in known):
+                    if not any(means_namespace(value, name) for name in known):
                         near = words.nearest(value.strip("*"), known)
                         hint = f"did you mean {near}?" if near else ""
                         about = subject(KIND, item)

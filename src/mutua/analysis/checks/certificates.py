@@ -4,8 +4,6 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Final
 
-from cryptography import x509
-
 from mutua.analysis.check import Check
 from mutua.analysis.inputs import Inputs
 from mutua.analysis.message import Message, own, subject
@@ -36,6 +34,8 @@ def expiring(inputs: Inputs) -> Iterator[Message]:
 
 
 def _of_entry(item: core.Secret, key: str, pem: bytes, now: datetime) -> Iterator[Message]:
+    from cryptography import x509  # a tenth of the command's start, and most often there is no secret
+
     about, field = subject(KIND, item), f"data[{key}]"
     try:
         certificates = x509.load_pem_x509_certificates(pem)
