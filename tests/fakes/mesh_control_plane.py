@@ -17,6 +17,7 @@ from mutua.ca.caller import TokenReviewStatus, TokenReviewUser
 from mutua.ca.policy import Limits
 from mutua.servers.ca import CertificateService
 from mutua.servers.credentials import ServingTls, TlsMaterial
+from mutua.servers.identity import IdentityService, Report
 from mutua.spiffe import TrustDomain
 from mutua.system import clock, keys
 
@@ -73,6 +74,11 @@ class ControlPlane:
         self._service = CertificateService(
             lambda: self.authority, self.review, DOMAIN, limits=limits or Limits(), now=now
         )
+        self.accounts: dict[tuple[str, str], str] = {("shop", "web-0"): "web"}
+        self.reports: list[Report] = []
+        self._identities = IdentityService(
+            DOMAIN, lambda namespace, pod: self.accounts.get((namespace, pod)), self.reports.append, now=now
+        )
         self._server: grpc.aio.Server | None = None
 
     @property
@@ -103,6 +109,7 @@ class ControlPlane:
         """Listen; on the ports of before, if there were any."""
         server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
         self._service.add_to(server)
+        self._identities.add_to(server)
         handler = grpc.stream_stream_rpc_method_handler(
             _empty_configuration,
             request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString,

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import dataclasses
 import json
 import os
 import signal
@@ -12,8 +13,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from fakes.certificates import root_authority
 from fakes.mesh_agent import Agent
 from fakes.mesh_control_plane import ControlPlane
+from mutua.ca import bundle
+from mutua.system import clock
 
 pytestmark = pytest.mark.envoy
 
@@ -222,3 +226,32 @@ async def test_settings_that_are_wrong_are_named(make_agent: MakeAgent) -> None:
 
     assert await agent.exit_code() == 1
     assert agent.log == "error: SECRET_TTL is 'soon', not a duration\nhint: for example 24h, 90m or 5s\n"
+
+
+async def test_new_roots_reach_envoy_at_once(make_agent: MakeAgent, control_plane: ControlPlane) -> None:
+    """The mounted file changes: Envoy trusts both, gets a certificate of the new issuer, and the agent says so."""
+    agent = make_agent()
+    agent.start()
+    await agent.ready()
+    await agent.until(lambda: control_plane.reports)
+    old = control_plane.authority
+    assert old is not None
+    new = root_authority(clock.now())
+    # As in a rotation: first everybody trusts both, then the new one signs.
+    both = dataclasses.replace(old, roots=(*old.roots, *new.roots))
+    folder = agent.folder / "var/run/secrets/istio"
+    control_plane.use(both)
+    (folder / "root-cert.pem").write_text(both.root_bundle)
+    await agent.until(lambda: control_plane.reports[-1].roots == bundle.digest(both.roots))
+    signing = dataclasses.replace(new, roots=both.roots)
+    control_plane.use(signing)
+    (folder / "issuer.json").write_text(json.dumps({"issuer": signing.issuer_id, "nudge": "1"}))
+    await agent.until(lambda: control_plane.reports[-1].issuer == new.issuer_id)
+    secrets = await agent.secrets()
+    leaf(secrets["default"]).verify_directly_issued_by(new.certificate)
+    trusted = base64.b64decode(secrets["ROOTCA"]["validation_context"]["trusted_ca"]["inline_bytes"])
+    assert set(x509.load_pem_x509_certificates(trusted)) == {*old.roots, *new.roots}
+    (folder / "root-cert.pem").write_text(new.root_bundle)
+    control_plane.use(new)
+    await agent.until(lambda: control_plane.reports[-1].roots == bundle.digest(new.roots))
+    assert await agent.statistic("cluster.xds-grpc.upstream_cx_total") == 1

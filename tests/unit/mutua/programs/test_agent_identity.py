@@ -209,15 +209,15 @@ def test_a_stranger_as_issuer_is_no_loop(world: World) -> None:
 
 
 def test_a_fleet_does_not_come_at_once() -> None:
-    """A hundred agents that started together renew within half an hour of each other, not in one second."""
+    """Agents that started together renew within half an hour of each other, not in one second."""
     seconds = set()
-    for seed in range(100):
+    for seed in range(15):
         random.seed(seed)
         world = World()
         world.end = START + timedelta(hours=20)
         live(world)
         seconds.add(int((world.issued[1] - START).total_seconds()))
-    assert len(seconds) > 80
+    assert len(seconds) > 12
     assert agent_identity.SPREAD_SECONDS > 0
 
 
