@@ -25,7 +25,8 @@ from localcluster.node.runtime import Container, ContainerSpec, ContainerStartEr
 from localcluster.node.runtime_child import Identity, Launch
 from localcluster.node.runtime_output import LogFile, OutputPump
 
-_DRAIN_SECONDS = 2.0
+# Longer than a container that has written too much is left unread.
+_DRAIN_SECONDS = 3.0
 _LONGEST_REPORT = 1 << 14
 
 

@@ -20,6 +20,10 @@ _LONGEST_PART = 1 << 14
 _MOST_WAITING_CHUNKS = 1024
 # The kubelet's defaults are 10 MiB and five files; one old file is enough for a machine's own use.
 _LARGEST_LOG = 10 << 20
+# What a container may write to its log at once, and then on and on (bytes of the log file, a second). Beyond that it
+# waits, as at a slow terminal: an endless loop of short lines must not keep the node busy, nor the disk.
+_LOG_BURST = 16 << 20
+_LOG_RATE = 2 << 20
 
 
 def timestamp(nanoseconds: int) -> str:
@@ -41,8 +45,11 @@ class LogFile:
         self._unfinished: dict[StreamName, bytes] = {}
         self._failed = False
 
-    def write(self, stream: StreamName, output: bytes, now: int) -> None:
-        """Append what a stream said at `now` (nanoseconds since 1970); an unfinished line waits for its end."""
+    def write(self, stream: StreamName, output: bytes, now: int) -> int:
+        """Append what a stream said at `now` (nanoseconds since 1970); an unfinished line waits for its end.
+
+        Returns how many bytes that is in the log.
+        """
         prefix = f"{timestamp(now)} {stream} ".encode()
         *lines, rest = (self._unfinished.pop(stream, b"") + output).split(b"\n")
         entries = bytearray()
@@ -57,6 +64,7 @@ class LogFile:
         if rest:
             self._unfinished[stream] = rest
         self._append(entries)
+        return len(entries)
 
     def close(self, now: int) -> None:
         """Write what was never finished, and close the file."""
@@ -97,12 +105,20 @@ class OutputPump:
     def __init__(self, streams: dict[StreamName, int], log: LogFile | None) -> None:
         """`streams` are non-blocking descriptors, owned from now on."""
         self._log = log
+        self._allowance = _LOG_BURST
+        self._paused: dict[StreamName, asyncio.TimerHandle] = {}
         self._open = dict(streams)
         self._listeners: list[asyncio.Queue[tuple[StreamName, bytes] | None]] = []
         self._loop = asyncio.get_running_loop()
+        self._refilled_at = self._loop.time()
         self._finished = self._loop.create_future()
         for stream, descriptor in streams.items():
             self._loop.add_reader(descriptor, self._read, stream, descriptor)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether the container has to wait, because it has written more than it may."""
+        return bool(self._paused)
 
     async def finished(self) -> None:
         """Wait until all output was read."""
@@ -145,13 +161,29 @@ class OutputPump:
             self._end(stream)
             return
         if self._log is not None:
-            self._log.write(stream, output, time.time_ns())
+            self._spend(stream, descriptor, self._log.write(stream, output, time.time_ns()))
         for queue in self._listeners:
             if queue.qsize() < _MOST_WAITING_CHUNKS:
                 queue.put_nowait((stream, output))
 
+    def _spend(self, stream: StreamName, descriptor: int, written: int) -> None:
+        """Count what was written; who has used up the allowance is not read until it is there again."""
+        now = self._loop.time()
+        refill = int((now - self._refilled_at) * _LOG_RATE)
+        self._allowance = min(self._allowance + refill, _LOG_BURST) - written
+        self._refilled_at = now
+        if self._allowance < 0:
+            self._loop.remove_reader(descriptor)
+            self._paused[stream] = self._loop.call_later(-self._allowance / _LOG_RATE, self._resume, stream, descriptor)
+
+    def _resume(self, stream: StreamName, descriptor: int) -> None:
+        del self._paused[stream]
+        self._loop.add_reader(descriptor, self._read, stream, descriptor)
+
     def _end(self, stream: StreamName) -> None:
         descriptor = self._open.pop(stream)
+        if (timer := self._paused.pop(stream, None)) is not None:
+            timer.cancel()
         self._loop.remove_reader(descriptor)
         os.close(descriptor)
         if self._open:

@@ -36,6 +36,27 @@ def test_lines_wait_for_their_end(tmp_path: Path) -> None:
     ]
 
 
+async def test_endless_output_has_to_wait(tmp_path: Path) -> None:
+    noisy_reader, noisy_writer = os.pipe()
+    os.set_blocking(noisy_reader, False)
+    os.set_blocking(noisy_writer, False)
+    pump = OutputPump({"stdout": noisy_reader}, LogFile(tmp_path / "0.log"))
+    written = 0
+    # A line of two bytes is one of more than forty in the log: a megabyte is more than may be written at once.
+    while written < 1 << 20:
+        try:
+            written += os.write(noisy_writer, b"y\n" * 4096)
+        except BlockingIOError:
+            if pump.is_waiting:
+                break
+        await asyncio.sleep(0)
+
+    assert pump.is_waiting
+    assert (tmp_path / "0.log").stat().st_size < 20 << 20
+    os.close(noisy_writer)
+    pump.close()
+
+
 def test_long_lines_come_in_parts(tmp_path: Path) -> None:
     log = LogFile(tmp_path / "0.log")
 
