@@ -52,8 +52,24 @@ TARGETS = (
     "/a?/../b",
     "/a*b",
 )
-HEADER_NAMES = ("x-a", "X-B", "authorization", "cookie", ":method", ":path", "host")
-HEADER_VALUES = ("", "a", "ab", "abc", "a,b", "b", "a b", "A")
+HEADER_NAMES = (
+    "x-a",
+    "X-B",
+    "x-a",
+    "X-B",
+    "authorization",
+    "cookie",
+    "Accept",
+    "user-agent",
+    "origin",
+    "te",
+    "x-envoy-retry-on",
+    "x-request-id",
+    "x-forwarded-client-cert",
+)
+HEADER_VALUES = ("", "a", "ab", "abc", "a,b", "b", "a b", "A", "a\xff", "\xffb")
+SERVER_NAMES = ("", "a.b", "www.a.b")
+NORMALIZATIONS = ("BASE", "BASE", "NONE", "MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES")
 CLAIMS: tuple[dict[str, Any], ...] = (
     {"iss": "i", "sub": "s"},
     {"iss": "i/j", "sub": "s", "aud": ["x", "y"], "azp": "p"},
@@ -109,6 +125,7 @@ _CONDITIONS = {
     "source.trustDomain": SOURCES["trust_domains"],
     "destination.ip": ("10.9.0.2", "10.9.0.0/16", "10.8.0.0/16"),
     "destination.port": OPERATIONS["ports"],
+    "connection.sni": ("a.b", "*.b", "a*", "*"),
     "request.auth.principal": SOURCES["request_principals"],
     "request.auth.audiences": ("x", "y*", "*"),
     "request.auth.presenter": ("p", "*"),
@@ -119,6 +136,15 @@ _CONDITIONS = {
     "request.headers[x-b]": ("a", "a*", "*b", "*"),
     "request.headers[authorization]": ("a", "ab", "*"),
     "request.headers[cookie]": ("a", "a*", "*b"),
+    "request.headers[accept]": ("a", "a,b", "*b"),
+    "request.headers[user-agent]": ("a", "a*"),
+    "request.headers[origin]": ("a", "*b"),
+    "request.headers[te]": ("a", "*"),
+    "request.headers[x-envoy-retry-on]": ("a", "*"),
+    "request.headers[x-request-id]": ("a", "*"),
+    "request.headers[X-Forwarded-Proto]": ("http", "https", "*"),
+    "request.headers[:scheme]": ("http", "*s"),
+    "request.headers[x-forwarded-client-cert]": ("a", "a*"),
     "request.headers[:path]": ("/a", "*d", "/a*"),
     "request.headers[:method]": ("GET", "P*"),
 }
@@ -131,6 +157,7 @@ class Case(NamedTuple):
     connection: Connection
     request: HttpRequest | None
     claims: dict[str, Any] | None
+    normalization: str = "BASE"
 
 
 def case(random: Random) -> Case:
@@ -145,6 +172,7 @@ def case(random: Random) -> Case:
         connection(random),
         http_request(random) if is_request else None,
         random.choice(CLAIMS) if with_token else None,
+        random.choice(NORMALIZATIONS),
     )
 
 
@@ -171,12 +199,14 @@ def connection(random: Random) -> Connection:
         destination_ip="10.9.0.2",
         destination_port=random.choice(PORTS),
         peer=peer,
+        # Only a client that speaks TLS can name a server.
+        server_name=random.choice(SERVER_NAMES) if peer else "",
     )
 
 
 def http_request(random: Random) -> HttpRequest:
     """What is asked, with some headers, some of them repeated."""
-    headers = [(random.choice(HEADER_NAMES[:4]), random.choice(HEADER_VALUES)) for _ in range(random.randint(0, 3))]
+    headers = [(random.choice(HEADER_NAMES), random.choice(HEADER_VALUES)) for _ in range(random.randint(0, 4))]
     if random.random() < 0.3:
         headers.append(("x-forwarded-for", ", ".join(random.choices((*ADDRESSES, "unknown"), k=random.randint(1, 2)))))
     return HttpRequest(

@@ -20,19 +20,25 @@ def generate(seed: int, count: int) -> Iterator[dict[str, Any]]:
     while count > 0:
         policies = policy_cases.case(random)
         for _ in range(min(CALLS_PER_POLICIES, count)):
-            yield as_vector(policy_cases.case(random)._replace(policies=policies.policies))
+            call = policy_cases.case(random)
+            yield as_vector(call._replace(policies=policies.policies, normalization=policies.normalization))
         count -= CALLS_PER_POLICIES
 
 
 def as_vector(case: Case) -> dict[str, Any]:
     """The case as plain data."""
     request = case.request and _as_sent(case.request)
-    decision = _authorization(case.policies).decide(case.connection, request, case.claims)
+    decision = _authorization(case.policies, case.normalization).decide(case.connection, request, case.claims)
     refused_unheard = "answers 400" in decision.reason
     connection = case.connection
     return {
         "policies": [_manifest(policy) for policy in case.policies],
-        "mesh": {"trustDomain": TRUST.domains[0], "trustDomainAliases": TRUST.domains[1:], "rootNamespace": "root"},
+        "mesh": {
+            "trustDomain": TRUST.domains[0],
+            "trustDomainAliases": TRUST.domains[1:],
+            "rootNamespace": "root",
+            "pathNormalization": case.normalization,
+        },
         "workload": {"namespace": "foo"},
         "request": {
             "protocol": "tcp" if request is None else "http",
@@ -54,8 +60,8 @@ def as_vector(case: Case) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=4)
-def _authorization(policies: tuple[EffectivePolicy, ...]) -> Authorization:
-    return Authorization(policies, TRUST)
+def _authorization(policies: tuple[EffectivePolicy, ...], normalization: str) -> Authorization:
+    return Authorization(policies, TRUST, normalization)
 
 
 def _as_sent(request: HttpRequest) -> HttpRequest:

@@ -2,24 +2,12 @@
 
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from mutua.errors import InvalidInputError
-from mutua.verdict import paths
-
-NEVER_BELIEVED: Final = frozenset(
-    {
-        "x-envoy-decorator-operation",
-        "x-envoy-downstream-service-cluster",
-        "x-envoy-downstream-service-node",
-        "x-envoy-original-host",
-        "x-envoy-original-path",
-        "x-forwarded-client-cert",
-    }
-)
-"""Headers that a server's sidecar takes away from what a client sent, before any policy looks."""
+from mutua.verdict import headers, paths
 
 Address = tuple[int, int]
 """(IP version, the address as a number)."""
@@ -100,7 +88,7 @@ class Facts:
         self.destination = address(connection.destination_ip)
         # Names of servers are compared in lower case, as Envoy keeps them.
         self.server_name = connection.server_name.lower()
-        self.headers: dict[str, tuple[str, ...]] = {}
+        self.headers: Mapping[str, tuple[str, ...]] = {}
         self.method = self.target = self.path = self.authority = ""
         if request is not None:
             self.method, self.authority = request.method, request.authority
@@ -142,16 +130,10 @@ def address(text: str) -> Address:
     return parsed.version, int(parsed)
 
 
-def _headers(facts: Facts, request: HttpRequest, *, encrypted: bool) -> dict[str, tuple[str, ...]]:
-    found: dict[str, list[str]] = {}
-    for name, value in request.headers:
-        lower = name.lower()
-        if lower not in NEVER_BELIEVED:
-            found.setdefault(lower, []).append(value)
+def _headers(facts: Facts, request: HttpRequest, *, encrypted: bool) -> Mapping[str, tuple[str, ...]]:
     scheme = "https" if encrypted else "http"
-    headers = {name: tuple(values) for name, values in found.items()}
-    headers.setdefault("x-forwarded-proto", (scheme,))
-    return headers | {
+    return {
+        **headers.shown(request.headers, scheme),
         ":method": (facts.method,),
         ":path": (facts.target,),
         ":scheme": (scheme,),

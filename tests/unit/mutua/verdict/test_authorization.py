@@ -5,6 +5,7 @@ from typing import Any
 import authorization_cases as cases
 import pytest
 
+from mutua.envoy.connections import FORGEABLE_HEADERS
 from mutua.mesh.authorization import closed
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
@@ -16,6 +17,7 @@ from mutua.mesh.proxy_view import (
     Source,
     Trust,
 )
+from mutua.verdict import headers
 from mutua.verdict.authorization import Answer, Authorization, Decision, DryRun, Provider
 from mutua.verdict.request import Connection, HttpRequest, Peer
 
@@ -177,6 +179,30 @@ def test_paths_are_rewritten_as_envoy_does(sent: str, seen: str) -> None:
     allow = policy("path", ALLOW, Rule(conditions=(Condition("request.headers[:path]", (seen,)),)))
     decision = Authorization((allow,), Trust()).decide(CONNECTION, HttpRequest(target=sent))
     assert decision.allowed, decision.lacks
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "matches"),
+    [
+        ("x-own", "a", True),
+        ("x-own", "b", True),
+        ("x-own", "a,b", False),
+        ("cookie", "a", True),
+        ("authorization", "a", False),
+        ("authorization", "b", False),
+        ("authorization", "a,b", True),
+        ("authorization", "*b", True),
+    ],
+)
+def test_repeated_headers_are_what_envoy_makes_of_them(name: str, value: str, matches: bool) -> None:
+    """Each line counts; but of some headers Envoy keeps one value, with commas."""
+    allow = policy("line", ALLOW, Rule(conditions=(Condition(f"request.headers[{name}]", (value,)),)))
+    request = HttpRequest(target="/", headers=((name, "a"), (name.title(), "b")))
+    assert Authorization((allow,), Trust()).decide(CONNECTION, request).allowed is matches
+
+
+def test_what_our_settings_take_away_is_not_shown() -> None:
+    assert set(FORGEABLE_HEADERS) <= headers.NEVER_SHOWN
 
 
 def test_what_a_client_says_of_itself_is_not_believed() -> None:

@@ -20,7 +20,7 @@ TEXT = st.text(max_size=12)
 
 
 def decide(case: Case, *, and_also: tuple[EffectivePolicy, ...] = ()) -> Decision:
-    authorization = Authorization((*case.policies, *and_also), TRUST)
+    authorization = Authorization((*case.policies, *and_also), TRUST, case.normalization)
     return authorization.decide(case.connection, case.request, case.claims, explain=True)
 
 
