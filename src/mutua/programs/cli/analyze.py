@@ -13,6 +13,7 @@ from mutua.analysis import registry, run
 from mutua.analysis.check import Check
 from mutua.analysis.inputs import World
 from mutua.analysis.message import Message, Subject
+from mutua.api import kinds
 from mutua.api.findings import Finding, Severity
 from mutua.api.meta import duration_seconds
 from mutua.errors import InvalidInputError, UnavailableError
@@ -47,7 +48,7 @@ class _Target(NamedTuple):
 
 def analyze(
     context: typer.Context,
-    sources: Annotated[list[str] | None, typer.Argument(metavar="[FILE...]", help="Files, folders, or - .")] = None,
+    sources: Annotated[list[str] | None, typer.Argument(metavar="FILE", help="Files, folders, or - .")] = None,
     list_analyzers: Annotated[bool, typer.Option("--list-analyzers", "-L", help="List the checks.")] = False,
     use_kube: Annotated[bool, typer.Option("--use-kube/--no-use-kube", "-k", help="Read the cluster.")] = True,
     all_namespaces: Annotated[bool, typer.Option("--all-namespaces", "-A", help="Look at every namespace.")] = False,
@@ -130,6 +131,9 @@ async def _read(
             except TimeoutError:
                 hint = "give it more time with --timeout, or analyze files alone with --use-kube=false"
                 raise UnavailableError(f"{kube.server} did not answer within {seconds:g} seconds", hint) from None
+            known = objects.of_kind(kinds.NAMESPACE)
+            if not all_namespaces and known and ("", namespace) not in known:
+                common.say(f"Warning: there is no namespace {namespace} in the cluster")
     if all_namespaces:
         namespace = ""
     if mesh_config_file:
