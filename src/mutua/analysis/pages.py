@@ -28,5 +28,15 @@ def render(code: str) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def index() -> str:
+    """The list of all pages, as Markdown."""
+    rows = "".join(
+        f"| [{code}]({code}.md) | {entry.severity.value} | {entry.name} |\n" for code, entry in codes.OWN.items()
+    )
+    head = "# Findings of our own\n\n`mutua analyze --explain CODE` prints a page.\n\n"
+    table = "| code | level | name |\n|---|---|---|\n"
+    return head + table + rows
+
+
 def _wrapped(text: str) -> str:
     return textwrap.fill(text, _COLUMNS, break_long_words=False, break_on_hyphens=False)

@@ -6,6 +6,7 @@ from typing import Final
 import msgspec
 
 from mutua.analysis import words
+from mutua.api.kinds import Key
 from mutua.api.security import Operation, Rule, Source
 from mutua.errors import InvalidInputError
 from mutua.mesh.snapshot import MeshSnapshot
@@ -47,6 +48,7 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
     bare: Mapping[str, frozenset[str]]  # NAMESPACE/ACCOUNT to the pods without a sidecar that run as it
     names: Mapping[str, frozenset[str]]  # NAMESPACE/NAME of a pod's app to the accounts it runs as
     namespaces: frozenset[str]  # where there is a pod
+    idle: frozenset[str]  # NAMESPACE/ACCOUNT of service accounts that exist, and that no pod runs as now
     trust_domain: str
 
     def has(self, value: str) -> bool:
@@ -87,14 +89,19 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
         elsewhere = {one for one in self.accounts if one.partition("/")[2] == name}
         return words.nearest(account, elsewhere)
 
+    def is_idle(self, value: str) -> bool:
+        """Whether this principal or NAMESPACE/ACCOUNT is that of pods which may come, as of a job."""
+        namespace, account = _parts(value)
+        return (f"{namespace}/{account}" if account else value) in self.idle
+
     def without_sidecar(self, value: str) -> frozenset[str]:
         """Pods that run as this principal or NAMESPACE/ACCOUNT, and cannot prove it."""
         namespace, account = _parts(value)
         return self.bare.get(f"{namespace}/{account}" if account else value, frozenset())
 
 
-def identities_of(snapshot: MeshSnapshot) -> Identities:
-    """The identities of all pods."""
+def identities_of(snapshot: MeshSnapshot, existing: Iterable[Key]) -> Identities:
+    """The identities of all pods, beside the service accounts that exist."""
     accounts: set[str] = set()
     bare: dict[str, set[str]] = {}
     names: dict[str, set[str]] = {}
@@ -113,6 +120,7 @@ def identities_of(snapshot: MeshSnapshot) -> Identities:
         _frozen({key: value for key, value in bare.items() if key not in accounts}),
         _frozen(names),
         frozenset(workload.namespace for workload in snapshot.workloads.values()),
+        frozenset(f"{namespace}/{name}" for namespace, name in existing) - accounts - bare.keys(),
         domains[0],
     )
 
@@ -120,10 +128,12 @@ def identities_of(snapshot: MeshSnapshot) -> Identities:
 def matches_somebody(source: Source, namespace: str, known: Identities, is_complete: bool) -> bool:
     """Whether a pod may have an identity that the source asks for; True where too little is known."""
     if source.principals and all(known.may_judge(value, is_complete) for value in source.principals):
-        return any(known.has(value) for value in source.principals)
+        return any(known.has(value) or known.is_idle(value) for value in source.principals)
     if source.service_accounts:
         full = [value if "/" in value else f"{namespace}/{value}" for value in source.service_accounts]
-        return any(not known.may_judge_account(one, is_complete) or one in known.accounts for one in full)
+        return any(
+            not known.may_judge_account(one, is_complete) or one in known.accounts or known.is_idle(one) for one in full
+        )
     if source.namespaces and is_complete:
         return any(means_namespace(value, one) for value in source.namespaces for one in known.namespaces)
     return True

@@ -45,22 +45,30 @@ def namespaces(inputs: Inputs) -> Iterator[Message]:
 
 def identities(inputs: Inputs) -> Iterator[Message]:
     """Principals and service accounts that are those of no pod, with the nearest that are."""
-    snapshot = inputs.snapshot
-    known = inputs.shared("identities", lambda: identities_of(snapshot))
+    known = _identities(inputs)
     for item in inputs.subjects(KIND, AuthorizationPolicy):
         about = subject(KIND, item)
         for field, source in _sources(item):
             for value in source.principals:
                 if known.may_judge(value, inputs.is_complete) and not known.has(value):
-                    yield _nobody(about, f"{field}.principals", value, known.nearest(value), known)
+                    yield _nobody(about, f"{field}.principals", value, value, known.nearest(value), known)
             for value in source.service_accounts:
                 full = value if "/" in value else f"{item.metadata.namespace}/{value}"
                 if known.may_judge_account(full, inputs.is_complete) and full not in known.accounts:
-                    yield _nobody(about, f"{field}.serviceAccounts", value, known.nearest_account(full), known)
+                    near = known.nearest_account(full)
+                    yield _nobody(about, f"{field}.serviceAccounts", value, full, near, known)
 
 
-def _nobody(about: Subject, field: str, value: str, near: str, known: Identities) -> Message:
-    bare = known.without_sidecar(value)
+def _identities(inputs: Inputs) -> Identities:
+    existing = inputs.all(kinds.SERVICE_ACCOUNT, core.ServiceAccount)
+    return inputs.shared("identities", lambda: identities_of(inputs.snapshot, existing))
+
+
+def _nobody(about: Subject, field: str, value: str, full: str, near: str, known: Identities) -> Message:
+    bare = known.without_sidecar(full)
+    if known.is_idle(full):
+        text = f"no pod runs as {value} now, though the service account exists"
+        return own("MUT0006", about, text, field=field, severity=Severity.INFO)
     if bare:
         text = f"no pod proves to be {value}: {words.listed(bare)} runs as it, and has no sidecar"
         return own("MUT0006", about, text, "inject a sidecar, and restart the pod", field=field)
@@ -171,7 +179,7 @@ def _meets(rule: Rule, port: int) -> bool:
 def denies_everything(inputs: Inputs) -> Iterator[Message]:
     """ALLOW policies that match nothing that could come."""
     snapshot = inputs.snapshot
-    known = inputs.shared("identities", lambda: identities_of(snapshot))
+    known = _identities(inputs)
     for item in inputs.subjects(KIND, AuthorizationPolicy):
         if item.spec.action is not Action.ALLOW or authorization.has_target(item):
             continue
@@ -260,7 +268,7 @@ CHECKS: Final = (
         "auth.IdentityAnalyzer",
         "Principals and service accounts in AuthorizationPolicies that no pod has",
         ("MUT0006",),
-        SNAPSHOT_INPUTS,
+        (*SNAPSHOT_INPUTS, kinds.SERVICE_ACCOUNT),
         identities,
         (KIND,),
     ),
@@ -284,7 +292,7 @@ CHECKS: Final = (
         "auth.DenyAllAnalyzer",
         "ALLOW policies that deny everything",
         ("MUT0009",),
-        SNAPSHOT_INPUTS,
+        (*SNAPSHOT_INPUTS, kinds.SERVICE_ACCOUNT),
         denies_everything,
         (KIND,),
     ),

@@ -66,8 +66,16 @@ def test_the_principal_that_no_pod_has() -> None:
 def test_the_principal_of_a_pod_without_a_sidecar() -> None:
     text = APPLICATIONS + policy('[{from: [{source: {serviceAccounts: ["jobs"]}}]}]')
     bare = APPLICATIONS + policy('[{from: [{source: {principals: ["cluster.local/ns/secure-apps/sa/jobs"]}}]}]')
-    assert "no pod runs as jobs" in told(text, "MUT0006")[0]
+    assert "no pod proves to be jobs: jobs runs as it, and has no sidecar" in told(text, "MUT0006")[0]
     assert "jobs runs as it, and has no sidecar" in told(bare, "MUT0006")[0]
+
+
+def test_the_principal_of_pods_that_may_come() -> None:
+    """A job's pods are there at times only."""
+    account = "\n---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: nightly, namespace: secure-apps}"
+    text = APPLICATIONS + account + policy('[{from: [{source: {serviceAccounts: ["nightly"]}}]}]')
+    assert [message.severity for message in found(text, "MUT0006")] == [Severity.INFO]
+    assert told(text, "MUT0009") == []
 
 
 def test_patterns_and_known_principals_are_fine() -> None:

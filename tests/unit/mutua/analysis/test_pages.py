@@ -26,6 +26,13 @@ def test_the_documentation_is_what_the_tool_prints(code: str) -> None:
     assert path.read_text() == report.explanation(code)
 
 
+def test_the_list_of_pages() -> None:
+    path = FOLDER / "README.md"
+    if os.environ.get("MUTUA_WRITE_PAGES"):
+        path.write_text(pages.index())
+    assert path.read_text() == pages.index()
+
+
 def test_every_code_is_given_by_a_check() -> None:
     given = {code for check in registry.CHECKS for code in check.codes}
     assert given == set(codes.ALL)

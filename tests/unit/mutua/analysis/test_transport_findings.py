@@ -181,6 +181,27 @@ def test_the_author_of_a_second_policy_hears_that_the_first_wins() -> None:
     assert heard(older, older.replace("STRICT", "DISABLE")) == []
 
 
+def test_who_makes_a_server_strict_hears_whom_that_breaks() -> None:
+    """The DestinationRule was there before, and is what must go."""
+    pods = """
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: backend-1, namespace: secure-apps, uid: a, labels: {app: backend, security.istio.io/tlsMode: istio}}
+status: {phase: Running, podIP: 10.0.0.1, podIPs: [{ip: 10.0.0.1}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: backend, namespace: secure-apps, labels: {kubernetes.io/service-name: backend}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.1]}]
+ports: [{name: http, port: 8080}]
+"""
+    existing = APPLICATIONS + pods + rule("backend.secure-apps.svc.cluster.local", "DISABLE")
+    said = heard(existing, STRICT)
+    assert len([line for line in said if "plaintext is refused" in line and line.endswith("[MUT0005]")]) == 1
+
+
 def test_the_author_of_an_invalid_object_hears_that_first() -> None:
     decoded = decode.any_from_mapping(
         {
