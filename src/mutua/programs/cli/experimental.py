@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mutua.programs.cli import envoy_source, proxy_status
+from mutua.programs.cli import check_inject, describe, envoy_source, precheck, proxy_status
 from mutua.reports import authorization, envoy_dump
 from mutua.system.kube_pod_http import ENVOY_ADMIN_PORT
 
@@ -35,3 +35,7 @@ def authz_check(
 app.add_typer(authz, name="authz")
 app.command("proxy-status")(proxy_status.proxy_status)
 app.command("ps", hidden=True)(proxy_status.proxy_status)
+app.add_typer(describe.app, name="describe")
+app.add_typer(describe.app, name="des", hidden=True)
+app.command("check-inject")(check_inject.check_inject)
+app.command("precheck")(precheck.precheck)

@@ -44,6 +44,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("proxy-config", "mutua.programs.cli.proxy_config", "app", "What a pod's Envoy is configured to.", ("pc",)),
     Command("proxy-status", "mutua.programs.cli.proxy_status", "proxy_status", "What each proxy has.", ("ps",)),
     Command("diagnose", "mutua.programs.cli.diagnose", "diagnose", "Find out why a pod or a call does not work."),
+    Command("describe", "mutua.programs.cli.describe", "app", "What a pod or a Service is to the mesh."),
     Command("dashboard", "mutua.programs.cli.dashboard", "dashboard", "A page about the mesh.", ("dash", "d")),
     Command("experimental", "mutua.programs.cli.experimental", "app", "Looking at one workload.", ("x", "exp")),
 )

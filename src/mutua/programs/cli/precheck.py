@@ -1,0 +1,110 @@
+"""`mutua x precheck`: is it safe to install or upgrade here?"""
+
+import asyncio
+from typing import Annotated
+
+import typer
+
+from mutua.analysis import run
+from mutua.api.findings import Severity
+from mutua.errors import MutuaError
+from mutua.programs.cli import common, live
+from mutua.programs.cli.main import Options
+from mutua.programs.cli.version import client_version
+from mutua.system.kube import KubeClient
+from mutua.system.kube_resources import PODS, Resource
+
+OLDEST_MINOR = 28
+_REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+_RBAC = "rbac.authorization.k8s.io"
+# What an installation creates. The group, the plural, and whether it is in the control plane's namespace.
+_CREATED = (
+    ("", "namespaces", False),
+    (_RBAC, "clusterroles", False),
+    (_RBAC, "clusterrolebindings", False),
+    ("apiextensions.k8s.io", "customresourcedefinitions", False),
+    ("admissionregistration.k8s.io", "mutatingwebhookconfigurations", False),
+    ("admissionregistration.k8s.io", "validatingwebhookconfigurations", False),
+    (_RBAC, "roles", True),
+    (_RBAC, "rolebindings", True),
+    ("", "serviceaccounts", True),
+    ("", "services", True),
+    ("apps", "deployments", True),
+    ("", "configmaps", True),
+)
+
+
+def precheck(
+    context: typer.Context,
+    skip_control_plane: Annotated[
+        bool, typer.Option("--skip-controlplane", help="Do not ask whether you may install.")
+    ] = False,
+) -> None:
+    """Whether the cluster is fit for the mesh, you may install it, and its proxies and policies are in order."""
+
+    async def work(kube: KubeClient, chosen: Options) -> list[str]:
+        found = [*await _cluster(kube), *await _proxies(kube)]
+        if not skip_control_plane:
+            found += await _rights(kube, chosen.istio_namespace)
+        messages = run.analyze(await live.world(kube, chosen))
+        grave = (Severity.ERROR, Severity.WARNING)
+        found += [
+            f"{item.severity.value} [{item.code}] ({item.subject}) {item.sentence}"
+            for item in messages
+            if item.severity in grave
+        ]
+        return found
+
+    issues = common.with_kube(context, work)
+    if not issues:
+        common.say(
+            "✔ No issues found when checking the cluster. Istio is safe to install or upgrade!\n"
+            "  To get started, check out https://istio.io/latest/docs/setup/getting-started/."
+        )
+        return
+    print("\n".join(issues))
+    raise MutuaError(
+        "Issues found when checking the cluster. Istio may not be safe to install or upgrade.",
+        "`mutua analyze --explain CODE` says more about a finding",
+    )
+
+
+async def _cluster(kube: KubeClient) -> list[str]:
+    version = await kube.server_version()
+    minor = version.lstrip("v").split(".")[1] if version.count(".") else ""
+    if minor.isdecimal() and int(minor) < OLDEST_MINOR:
+        return [f"Error: Kubernetes {version} is older than 1.{OLDEST_MINOR}"]
+    return []
+
+
+async def _proxies(kube: KubeClient) -> list[str]:
+    """Sidecars of another version than this program, which an upgrade would leave behind."""
+    pods = await kube.list(PODS, field_selector="status.phase=Running")
+    own = client_version()
+    found = []
+    for pod in pods:
+        image = common.proxy_image(pod)
+        if image and common.image_tag(image) != own:
+            name = f"{pod['metadata']['namespace']}/{pod['metadata']['name']}"
+            found.append(f"Warning: the sidecar of {name} is of version {common.image_tag(image)}, not {own}")
+    return found
+
+
+async def _rights(kube: KubeClient, namespace: str) -> list[str]:
+    async def may(group: str, plural: str, inside: bool) -> bool:
+        attributes = {"group": group, "resource": plural, "verb": "create"} | (
+            {"namespace": namespace} if inside else {}
+        )
+        body = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        return bool(((await kube.create(_REVIEWS, body)).get("status") or {}).get("allowed"))
+
+    answers = await asyncio.gather(*(may(*item) for item in _CREATED))
+    missing = [item for item, allowed in zip(_CREATED, answers, strict=True) if not allowed]
+    return [
+        f"Error: an installation creates {plural}{f' in namespace {namespace}' if inside else ''}, which you may not"
+        for _, plural, inside in missing
+    ]

@@ -1,0 +1,173 @@
+"""Commands that look at the live mesh, and what they say when there is nothing to look at."""
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from journey_shell import Journey
+
+pytestmark = pytest.mark.cluster
+
+Eventually = Callable[[Callable[[], bool], float], None]
+NAMESPACE = "looked-at"
+MANIFEST = f"""
+apiVersion: v1
+kind: Namespace
+metadata: {{name: {NAMESPACE}, labels: {{istio-injection: enabled}}}}
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web, namespace: {NAMESPACE}}}
+spec:
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      terminationGracePeriodSeconds: 0
+      containers: [{{name: web, image: nginx, ports: [{{containerPort: 80}}]}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web, namespace: {NAMESPACE}}}
+spec: {{selector: {{app: web}}, ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {{name: plain, namespace: {NAMESPACE}, annotations: {{sidecar.istio.io/inject: "false"}}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers: [{{name: plain, image: curlimages/curl, command: [sleep, infinity]}}]
+"""
+
+
+@pytest.fixture(scope="module")
+def looked_at(journey: Journey) -> Iterator[Journey]:
+    """A deployment with its Service, and a pod without sidecar."""
+    journey.must("apply", "-f", "-", stdin=MANIFEST)
+    journey.must("wait", "--for=condition=Available", "deployment/web", "-n", NAMESPACE, "--timeout=60s")
+    journey.must("wait", "--for=condition=Ready", "pod/plain", "-n", NAMESPACE, "--timeout=60s")
+    yield journey
+    journey.must("delete", "namespace", NAMESPACE, "--wait=false")
+
+
+def said(shell: Journey, *words: str) -> str:
+    """What a command that has to succeed prints."""
+    done = shell.mutua(*words, "-n", NAMESPACE)
+    assert done.returncode == 0, done
+    return done.stdout
+
+
+def test_every_proxy_is_in_step(looked_at: Journey, eventually: Eventually) -> None:
+    eventually(lambda: said(looked_at, "proxy-status", "-v", "1").count("SYNCED") == 4, 5)
+    (state,) = json.loads(said(looked_at, "ps", "deploy/web", "-o", "json"))
+    assert state["identity"] == f"spiffe://cluster.local/ns/{NAMESPACE}/sa/default"
+    assert re.search(r"^web-\S+\.looked-at .* 4 \(CDS,LDS,EDS,RDS\)$", said(looked_at, "ps"), re.MULTILINE)
+
+
+def test_pages_of_the_control_plane_answer_nobody_without_a_token(looked_at: Journey) -> None:
+    pod = looked_at.must("get", "pods", "-n", "istio-system", "-l", "app=istiod", "-o", "name").strip()
+    address = looked_at.must("get", pod, "-n", "istio-system", "-o", "jsonpath={.status.podIP}")
+    words = ("curl", "-sk", "-o", "/dev/null", "-w", "%{http_code}", f"https://{address}:15017/debug/syncz")
+    assert looked_at.must("exec", "plain", "-n", NAMESPACE, "--", *words) == "401"
+
+
+def test_a_level_changes_in_the_live_envoy(looked_at: Journey) -> None:
+    assert "  rbac: debug\n" in said(looked_at, "pc", "log", "deploy/web", "--level", "rbac:debug")
+    assert "  rbac: warning\n" in said(looked_at, "pc", "log", "deploy/web", "--reset")
+
+
+def test_two_pods_of_a_mesh_trust_one_root(looked_at: Journey) -> None:
+    assert "have the identical ROOTCA" in said(looked_at, "pc", "rootca-compare", "deploy/web", "svc/web")
+
+
+def test_a_saved_dump_is_read_like_a_live_envoy(looked_at: Journey, tmp_path: Path) -> None:
+    dump = tmp_path / "dump.json"
+    dump.write_text(said(looked_at, "pc", "all", "deploy/web", "-o", "json"))
+    for what in ("cluster", "listener", "route", "secret"):
+        assert said(looked_at, "pc", what, "-f", str(dump)) == said(looked_at, "pc", what, "deploy/web"), what
+
+
+def test_a_pod_is_described(looked_at: Journey) -> None:
+    text = said(looked_at, "x", "describe", "pod", "deploy/web")
+    for line in (
+        "   Pod Ports: 80 (web), 15090 (istio-proxy)",
+        "Service: web",
+        "   Port: http 80/HTTP targets pod port 80",
+        "   Workload mTLS mode: PERMISSIVE",
+    ):
+        assert line in text.splitlines(), text
+
+
+def test_injection_is_explained(looked_at: Journey) -> None:
+    assert re.search(r"✔\s+Namespace label istio-injection=enabled", said(looked_at, "x", "check-inject", "svc/web"))
+    assert re.search(r"✘\s+the pod's annotation sidecar.istio.io/inject", said(looked_at, "x", "check-inject", "plain"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pc", "secret"],
+        ["pc", "cluster"],
+        ["pc", "log"],
+        ["pc", "eds"],
+        ["x", "authz", "check"],
+        ["ps"],
+        ["diagnose"],
+        ["x", "describe", "pod"],
+        ["x", "check-inject"],
+    ],
+    ids=" ".join,
+)
+def test_a_pod_that_does_not_exist_is_named(looked_at: Journey, words: list[str]) -> None:
+    done = looked_at.mutua(*words, "nobody", "-n", NAMESPACE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[0] == (
+        'Error: unable to retrieve Pod: pods "nobody" not found in namespace looked-at'
+    )
+    assert done.stderr.splitlines()[1].startswith("hint: ")
+
+
+@pytest.mark.parametrize("words", [["pc", "secret"], ["pc", "log"], ["x", "authz", "check"]], ids=" ".join)
+def test_a_pod_without_a_sidecar_is_said_to_be_one(looked_at: Journey, words: list[str]) -> None:
+    done = looked_at.mutua(*words, "plain", "-n", NAMESPACE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: pod looked-at/plain has no sidecar\nhint: ")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["pc", "secret", "web"],
+        ["ps"],
+        ["x", "precheck"],
+        ["x", "describe", "service", "web"],
+        ["x", "check-inject", "web"],
+        ["diagnose", "web"],
+        ["verify-install"],
+        ["dashboard"],
+    ],
+    ids=" ".join,
+)
+def test_without_a_cluster_there_is_one_line_of_cause_and_one_of_what_to_do(
+    looked_at: Journey, tmp_path: Path, words: list[str]
+) -> None:
+    gone = tmp_path / "kubeconfig"
+    assert looked_at.kubeconfig is not None
+    gone.write_text(re.sub(r'https://[^\s"]+', "https://127.0.0.1:1", looked_at.kubeconfig.read_text()))
+    for kubeconfig, cause in ((tmp_path / "none", "does not exist"), (gone, "cannot reach the Kubernetes API")):
+        done = looked_at.mutua(*words, "-c", str(kubeconfig))
+        assert (done.returncode, done.stdout) == (1, ""), done
+        first, second = done.stderr.splitlines()
+        assert first.startswith("Error: ")
+        assert cause in first
+        assert second.startswith("hint: ")
+
+
+def test_a_broken_file_is_named(looked_at: Journey, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.json"
+    broken.write_text("{")
+    done = looked_at.mutua("pc", "secret", "-f", str(broken))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"{broken} is not JSON" in done.stderr
