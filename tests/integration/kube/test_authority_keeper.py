@@ -213,6 +213,18 @@ async def test_a_rotation_outlives_every_replica(mesh: Mesh) -> None:
     assert "old issuer" in again.lagging[0].why
 
 
+async def test_a_successor_whose_key_was_deleted(mesh: Mesh) -> None:
+    """Somebody empties the secret before anybody signs with it: the rotation ends, the old authority signs on."""
+    mesh.proxies = frozenset({WEB})
+    keeper = await mesh.keeper()
+    old = in_force(keeper).authority
+    await mesh.ask("rotate")
+    await until(lambda: in_force(keeper).state.stage is Stage.DISTRIBUTE)
+    await CaStore(mesh.kube, mesh.namespace).keep_only(old.id)
+    await until(lambda: in_force(keeper).state.stage is Stage.SETTLED)
+    assert in_force(keeper).authority.id == old.id
+
+
 async def test_pause_resume_abort(mesh: Mesh) -> None:
     """Held, let go on, walked back; the aborted authority is not taken up again."""
     mesh.proxies = frozenset({WEB})

@@ -138,7 +138,11 @@ class AuthorityKeeper:
         if self._usable(vault, signer) is None:
             await self._adopt(record)
             return
-        self._apply(record.state, vault)
+        try:
+            self._apply(record.state, vault)
+        except AuthorityError as error:  # between two looks at the clock, or a root that cannot be read
+            self._trouble(f"{error}; what was in force stays")
+            return
         plugged_in = await self._plugged_in()
         if record.state.stage is Stage.SETTLED:
             await self._settled(record, vault, plugged_in)
@@ -183,6 +187,20 @@ class AuthorityKeeper:
         self._wake.set()
 
     async def _rolling(self, record: Record, vault: dict[str, SigningFiles]) -> None:
+        if record.state.successor not in vault:
+            _LOG.error(
+                "the successor's files are gone from the cluster; the rotation ends where it began", secret=RECORD
+            )
+            ended = Rollover(
+                issuer=record.state.issuer,
+                origin=record.state.origin,
+                since=self._now(),
+                nudge=record.state.nudge + 1,
+                declined=record.state.successor,
+            )
+            await self._store.write_state(record, ended, forget_holdings=True)
+            self._wake.set()
+            return
         state, now = self._requested(record), self._now()
         proxies = self._proxies()
         digests = _digests(state, vault, now)

@@ -6,6 +6,7 @@ from cryptography import x509
 
 from mutua.ca import issue, rotation
 from mutua.ca.authority import Authority
+from mutua.ca.errors import AuthorityError
 from mutua.secret import Secret
 from mutua.servers import http
 from mutua.servers.credentials import ServingTls, TlsMaterial
@@ -13,6 +14,9 @@ from mutua.system import clock, keys
 from mutua.system.logs import Log
 
 TTL = timedelta(days=90)
+SHORTEST_PAUSE = timedelta(seconds=10)
+"""An authority that is about to end gives certificates that are due at once."""
+
 _LOG = Log("serving")
 
 
@@ -37,10 +41,15 @@ class ServingCertificate:
         """Renews at 80 % of the certificate's life; new handshakes use the new one at once."""
         while True:
             now = clock.now()
-            await clock.sleep_until(now + rotation.delay(self._issued_at, self._issued.not_after, now))
+            pause = max(rotation.delay(self._issued_at, self._issued.not_after, now), SHORTEST_PAUSE)
+            await clock.sleep_until(now + pause)
             # The authority may have brought a new certificate meanwhile.
-            if rotation.delay(self._issued_at, self._issued.not_after, clock.now()) <= timedelta(0):
+            if rotation.delay(self._issued_at, self._issued.not_after, clock.now()) > timedelta(0):
+                continue
+            try:
                 self._renew()
+            except AuthorityError as error:
+                _LOG.error("the serving certificate cannot be renewed", problem=error)
 
     def _renew(self) -> None:
         now = clock.now()
