@@ -8,7 +8,14 @@ import msgspec
 
 from mutua.envoy import names
 from mutua.errors import InvalidInputError
-from mutua.mesh.proxy_view import AuthorizationAction, EffectivePolicy, Frozen, ObjectRef, Trust
+from mutua.mesh.proxy_view import (
+    AuthorizationAction,
+    AuthorizationProvider,
+    EffectivePolicy,
+    Frozen,
+    ObjectRef,
+    Trust,
+)
 from mutua.verdict.request import Connection, Facts, HttpRequest
 from mutua.verdict.rules import CompiledRule, compiled
 
@@ -24,14 +31,6 @@ class Answer(StrEnum):
     ALLOW = "allow"
     DENY = "deny"
     UNAVAILABLE = "unavailable"
-
-
-class Provider(Frozen, frozen=True):
-    """An external authorizer that CUSTOM policies can name. `for_requests_only`: it is asked over HTTP, not gRPC."""
-
-    name: str
-    fail_open: bool = False
-    for_requests_only: bool = False
 
 
 class DryRun(Frozen, frozen=True):
@@ -96,26 +95,23 @@ class _Rules:
 class Authorization:
     """The policies of one workload, compiled once and asked often.
 
-    `policies` are those that apply to it. `providers` are the external authorizers that can be asked; who names another
-    is refused, and so is everybody who names several of them unless `several_providers`.
+    `policies` are those that apply to it. `providers` are the external authorizers that its proxy can reach; what asks
+    another is refused, and so is what matches where policies ask several of them.
     """
 
-    __slots__ = ("_normalization", "_policies", "_providers", "_rules", "_several_providers", "_trust")
+    __slots__ = ("_normalization", "_policies", "_providers", "_rules", "_trust")
 
     def __init__(
         self,
         policies: tuple[EffectivePolicy, ...],
         trust: Trust,
         normalization: str = "BASE",
-        providers: tuple[Provider, ...] = (),
-        *,
-        several_providers: bool = False,
+        providers: tuple[AuthorizationProvider, ...] = (),
     ) -> None:
         self._policies = policies
         self._trust = trust
         self._normalization = normalization
         self._providers = {provider.name: provider for provider in providers}
-        self._several_providers = several_providers
         self._rules: dict[tuple[AuthorizationAction, bool, bool], _Rules] = {}
 
     def decide(
@@ -169,7 +165,7 @@ class Authorization:
         if not matching:
             return None
         named = {policy.provider for policy in self._enforced(custom)}
-        one_too_many = len(named) > 1 and not self._several_providers
+        one_too_many = len(named) > 1
         asked: set[str] = set()
         for rule in sorted(matching, key=lambda rule: rule.policy.provider):
             name = rule.policy.provider
@@ -177,7 +173,7 @@ class Authorization:
             if provider is None or one_too_many or rule.policy.dry_run:
                 why = f"{rule} names the provider {name!r}, which cannot be asked"
                 return msgspec.structs.replace(_decision(False, custom, rule, why), rule=rule.name + NO_PROVIDER_SUFFIX)
-            if name in asked or (provider.for_requests_only and not facts.is_request):
+            if name in asked or (provider.http and not facts.is_request):
                 continue
             asked.add(name)
             answer = answers.get(name)

@@ -12,6 +12,7 @@ from mutua.envoy import names
 from mutua.mesh import request_authentication, view
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
+    AuthorizationProvider,
     ClientTls,
     ClientTlsMode,
     Endpoint,
@@ -236,7 +237,8 @@ def _policies(
     inbound: InboundView,
     request: HttpRequest | None,
 ) -> list[Taken]:
-    authorization = Authorization(inbound.policies, inbound.trust, snapshot.mesh.path_normalization)
+    providers = _providers(snapshot, server)
+    authorization = Authorization(inbound.policies, inbound.trust, snapshot.mesh.path_normalization, providers)
     asked = _connection(call, dialled, inbound)
     verdict = tokens.judge(_token_rules(snapshot, server), call.token if request else None, call.now)
     # CUSTOM policies are asked before the token is looked at, the others after it.
@@ -247,6 +249,16 @@ def _policies(
     token = Taken(Step.TOKEN, verdict.accepted, verdict.reason, verdict.policy)
     steps = [token] if call.token is not None and request is not None else []
     return [*steps, taken] if verdict.accepted else [token]
+
+
+def _providers(snapshot: MeshSnapshot, server: Workload) -> tuple[AuthorizationProvider, ...]:
+    """The external authorizers of the mesh config that the server's sidecar has a Service for."""
+    declared = snapshot.mesh.authorization_providers
+    if not declared:
+        return ()
+    services = view.for_proxy(snapshot, view.Proxy(server.namespace, server.name)).outbound.services
+    dialled = {(service.host, port.number) for service in services for port in service.ports}
+    return tuple(each for each in declared if (each.host, each.port) in dialled)
 
 
 def _connection(call: Call, dialled: _Dialled, inbound: InboundView) -> Connection:

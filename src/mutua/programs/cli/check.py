@@ -19,6 +19,7 @@ from mutua.reports import verdict as report
 from mutua.system import clock
 from mutua.system.kube import KubeClient
 from mutua.verdict import call
+from mutua.verdict.authorization import Answer
 from mutua.verdict.call import Call, Outcome
 from mutua.verdict.request import HttpRequest
 from mutua.verdict.tokens import Token
@@ -41,6 +42,9 @@ def check(
     host: Annotated[str, typer.Option("--host", help="Host header; the Service's name by default.")] = "",
     header: Annotated[list[str] | None, typer.Option("--header", "-H", help="name=value; may be repeated.")] = None,
     claims: Annotated[str, typer.Option("--jwt-claims", help="Claims of a valid token, as a JSON object.")] = "",
+    authorizer: Annotated[
+        list[str] | None, typer.Option("--authorizer", help="name=allow, deny or unavailable: what a provider answers.")
+    ] = None,
     tcp: Annotated[bool, typer.Option("--tcp", help="The client sends bytes that are no HTTP.")] = False,
     filename: Annotated[
         list[str] | None, typer.Option("--filename", "-f", help="Judge manifests alone: files, folders, or - .")
@@ -52,6 +56,7 @@ def check(
         raise InvalidInputError(f'output format "{output}" not supported', f"choose one of {', '.join(_FORMATS)}")
     token = _token(claims)
     headers = tuple(_header(each) for each in header or ())
+    answers = dict(_answer(each) for each in authorizer or ())
     chosen = common.options(context)
     world = _of_files(filename, chosen) if filename else asyncio.run(_of_cluster(chosen))
     caller = check_targets.client(world.snapshot, client, world.namespace)
@@ -66,6 +71,7 @@ def check(
             port=called.port,
             request=None if tcp else request,
             token=token,
+            answers=answers,
             now=clock.now().timestamp(),
         ),
     )
@@ -132,3 +138,10 @@ def _header(text: str) -> tuple[str, str]:
     if not equals or not name.strip():
         raise InvalidInputError(f"--header {text!r} is not name=value")
     return name.strip(), value.strip()
+
+
+def _answer(text: str) -> tuple[str, Answer]:
+    name, equals, answer = text.partition("=")
+    if not equals or answer not in list(Answer):
+        raise InvalidInputError(f"--authorizer {text!r} is not name=answer", f"an answer is {', '.join(Answer)}")
+    return name, Answer(answer)

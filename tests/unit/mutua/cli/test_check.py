@@ -134,6 +134,7 @@ def test_the_answer_as_data(output: str, shop: list[str], capsys: pytest.Capture
         (["secret/frontend", "backend"], "does not refer to a pod"),
         (["deploy/", "backend"], "names nothing"),
         (["deploy/frontend", "backend", "--jwt-claims", "[]"], "--jwt-claims is not a JSON object"),
+        (["deploy/frontend", "backend", "--authorizer", "a=perhaps"], "is not name=answer"),
         (["deploy/frontend", "backend", "-H", "nothing"], "is not name=value"),
         (["deploy/frontend", "backend", "-o", "xml"], 'output format "xml" not supported'),
     ],

@@ -6,16 +6,16 @@ from typing import Any
 from mutua.api import decode, kinds
 from mutua.api.security import AuthorizationPolicy, RequestAuthentication
 from mutua.mesh import authorization as selection
+from mutua.mesh import authorization_providers
 from mutua.mesh.authorization import SelectedPolicy
-from mutua.mesh.proxy_view import EffectivePolicy, Trust
+from mutua.mesh.proxy_view import AuthorizationProvider, EffectivePolicy, Trust
 from mutua.mesh.selectors import labels_of
 from mutua.verdict import tokens
-from mutua.verdict.authorization import Answer, Authorization, Decision, Provider
+from mutua.verdict.authorization import Answer, Authorization, Decision
 from mutua.verdict.request import Connection, HttpRequest, Peer
 
 Vector = Mapping[str, Any]
 Reading = Callable[[AuthorizationPolicy], SelectedPolicy | None]
-_LARGEST_PORT = 65535
 
 
 def decide(vector: Vector, instead: tuple[EffectivePolicy, ...] | None = None) -> Decision:
@@ -26,7 +26,6 @@ def decide(vector: Vector, instead: tuple[EffectivePolicy, ...] | None = None) -
         Trust((mesh["trustDomain"], *mesh.get("trustDomainAliases", ()))),
         mesh.get("pathNormalization", "BASE"),
         providers(mesh),
-        several_providers=mesh.get("features", {}).get("PILOT_ENABLE_MULTIPLE_CUSTOM_AUTHZ_PROVIDERS", False),
     )
     answer = request.get("ext_authz")
     answers = {provider.name: Answer(answer) for provider in providers(mesh)} if answer else {}
@@ -54,15 +53,10 @@ def authorization_policy(manifest: Mapping[str, Any]) -> AuthorizationPolicy:
     return decoded.value
 
 
-def providers(mesh: Mapping[str, Any]) -> tuple[Provider, ...]:
-    """The providers that can be asked; one with a port that is none cannot."""
-    found = []
-    for provider in mesh.get("extensionProviders", ()):
-        settings = provider.get("envoyExtAuthzHttp") or provider["envoyExtAuthzGrpc"]
-        if settings["port"] <= _LARGEST_PORT:
-            over_http = "envoyExtAuthzHttp" in provider
-            found.append(Provider(provider["name"], settings.get("failOpen", False), over_http))
-    return tuple(found)
+def providers(mesh: Mapping[str, Any]) -> tuple[AuthorizationProvider, ...]:
+    """The providers that can be asked."""
+    config, _ = decode.mesh_config({"extensionProviders": mesh.get("extensionProviders", [])})
+    return authorization_providers.of_mesh(config.extension_providers)
 
 
 def connection(vector: Vector) -> Connection:

@@ -114,6 +114,18 @@ def test_the_step_that_refuses(
     assert outcome.steps[-1] is outcome.decisive
 
 
+@pytest.mark.parametrize(("answer", "allowed"), [(Answer.ALLOW, True), (Answer.DENY, False), (None, False)])
+def test_an_authorizer_of_the_mesh_config_is_asked(answer: Answer | None, allowed: bool) -> None:
+    """If the server's sidecar has a Service for it; here it is the server itself."""
+    provider = {"name": "external", "envoyExtAuthzHttp": {"service": HOST, "port": 80}}
+    ask = policy("ask", "CUSTOM", {}, provider={"name": "external"})
+    answers = {"external": answer} if answer else {}
+    outcome = judge(ask, mesh={"extensionProviders": [provider]}, answers=answers)
+    assert outcome.allowed is allowed
+    elsewhere = provider | {"envoyExtAuthzHttp": {"service": "absent.apps.svc.cluster.local", "port": 80}}
+    assert not judge(ask, mesh={"extensionProviders": [elsewhere]}, answers=answers).allowed
+
+
 def rule(**tls: Any) -> dict[str, Any]:
     return {"kind": "DestinationRule", "name": "rule", "spec": {"host": "server", "trafficPolicy": {"tls": tls}}}
 
