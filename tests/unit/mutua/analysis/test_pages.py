@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from analysis_worlds import told
 
 from mutua.analysis import codes, pages, registry
 from mutua.reports import analysis as report
@@ -41,3 +42,46 @@ def test_every_code_is_given_by_a_check() -> None:
 def test_names_of_checks_are_unique() -> None:
     names = [check.name for check in registry.CHECKS]
     assert len(names) == len(set(names))
+
+
+def applications(*names: str, namespace: str = "secure-apps") -> str:
+    """Deployments with a Service each."""
+    return "".join(
+        f"""
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{template: {{metadata: {{labels: {{app: {name}}}}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}, namespace: {namespace}}}
+spec: {{selector: {{app: {name}}}, ports: [{{name: tcp-main, port: 443}}]}}
+"""
+        for name in names
+    )
+
+
+# What the examples leave out: the namespaces, and the applications that they speak of.
+NAMESPACES = "".join(
+    f"---\napiVersion: v1\nkind: Namespace\nmetadata: {{name: {name}, labels: {{istio-injection: {word}}}}}\n"
+    for name, word in {"secure-apps": "enabled", "policy": "enabled", "guests": "disabled", "plain": "disabled"}.items()
+)
+STRICT = """
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {name: all, namespace: istio-system}
+spec: {mtls: {mode: STRICT}}
+"""
+MUST_BE_STRICT = frozenset({"MUT0014", "MUT0015"})
+WITHOUT_CONTENT = frozenset({"MUT0016"})  # a certificate would fill the page
+
+
+@pytest.mark.parametrize("code", sorted(set(codes.OWN) - WITHOUT_CONTENT))
+def test_the_example_is_one(code: str) -> None:
+    """In a mesh with such applications the example gives the message that its page is about."""
+    scene = NAMESPACES + applications("backend", "frontend", "db") + applications("old", namespace="plain")
+    scene += applications("policy", namespace="policy") + (STRICT if code in MUST_BE_STRICT else "")
+    assert told(scene + "\n---\n" + pages.PAGES[code].example, code)
