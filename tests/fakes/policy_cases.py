@@ -139,7 +139,7 @@ _CONDITIONS = {
     "request.headers[accept]": ("a", "a,b", "*b"),
     "request.headers[user-agent]": ("a", "a*"),
     "request.headers[origin]": ("a", "*b"),
-    "request.headers[te]": ("a", "*"),
+    "request.headers[te]": ("a", "*", "trailers"),
     "request.headers[x-envoy-retry-on]": ("a", "*"),
     "request.headers[x-request-id]": ("a", "*"),
     "request.headers[X-Forwarded-Proto]": ("http", "https", "*"),

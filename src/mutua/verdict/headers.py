@@ -29,7 +29,6 @@ NEVER_SHOWN: Final = frozenset(
         # What is about one connection only.
         "connection",
         "keep-alive",
-        "te",
     }
 )
 
@@ -57,6 +56,7 @@ JOINED: Final = frozenset(
         "pragma",
         "proxy-status",
         "referer",
+        "te",
         "user-agent",
         "via",
         "x-client-trace-id",
@@ -83,4 +83,14 @@ def shown(sent: Iterable[tuple[str, str]], scheme: str) -> Mapping[str, tuple[st
         if lower not in NEVER_SHOWN:
             found.setdefault(lower, []).append(value)
     headers = {name: (",".join(values),) if name in JOINED else tuple(values) for name, values in found.items()}
-    return {"x-forwarded-proto": (scheme,), "x-request-id": (_GENERATED,)} | headers
+    if "te" in headers:
+        headers["te"] = _transfer_encodings(headers["te"][0])
+    kept = {name: values for name, values in headers.items() if values}
+    return {"x-forwarded-proto": (scheme,), "x-request-id": (_GENERATED,)} | kept
+
+
+def _transfer_encodings(value: str) -> tuple[str, ...]:
+    """What stays of the header `te`: the word that gRPC needs, or nothing; an empty header stays as it is."""
+    if not value:
+        return (value,)
+    return ("trailers",) if "trailers" in (word.strip() for word in value.split(",")) else ()

@@ -218,6 +218,13 @@ def test_repeated_headers_are_what_envoy_makes_of_them(name: str, value: str, ma
     assert Authorization((allow,), Trust()).decide(CONNECTION, request).allowed is matches
 
 
+@pytest.mark.parametrize(
+    ("sent", "seen"), [((), None), (("",), ""), (("gzip",), None), (("gzip, trailers",), "trailers"), (("", "x"), None)]
+)
+def test_te_is_trailers_or_nothing(sent: tuple[str, ...], seen: str | None) -> None:
+    assert headers.shown([("TE", value) for value in sent], "http").get("te") == (None if seen is None else (seen,))
+
+
 def test_what_our_settings_take_away_is_not_shown() -> None:
     assert set(FORGEABLE_HEADERS) <= headers.NEVER_SHOWN
 
