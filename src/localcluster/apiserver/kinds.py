@@ -191,6 +191,10 @@ SELF_SUBJECT_RULES_REVIEW = _kind(
     namespaced=False,
     verbs=CREATE_ONLY,
 )
+NODE_METRICS = _kind(
+    "metrics.k8s.io", "v1beta1", "NodeMetrics", "nodes", namespaced=False, singular="", verbs=("get", "list")
+)
+POD_METRICS = _kind("metrics.k8s.io", "v1beta1", "PodMetrics", "pods", singular="", verbs=("get", "list"))
 
 BUILTIN: tuple[KindInfo, ...] = (
     NAMESPACE,
@@ -236,6 +240,9 @@ BUILTIN: tuple[KindInfo, ...] = (
     LOCAL_SUBJECT_ACCESS_REVIEW,
     SELF_SUBJECT_RULES_REVIEW,
 )
+
+# What is measured when asked for, and never stored.
+MEASURED = (NODE_METRICS, POD_METRICS)
 
 
 def from_definition(definition: dict[str, Any]) -> KindInfo | None:
@@ -293,6 +300,7 @@ class Kinds:
 
     def __iter__(self) -> Iterator[KindInfo]:
         yield from BUILTIN
+        yield from MEASURED
         yield from self._custom.values()
 
     def define(self, definition: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from functools import cache
 from typing import Any
 
-from localcluster.apiserver.kinds import BUILTIN, KindInfo, Kinds
+from localcluster.apiserver.kinds import BUILTIN, MEASURED, KindInfo, Kinds
 from localcluster.apiserver.schemas import custom, patch_keys
 from localcluster.apiserver.schemas.model import Field, Struct, Type, documentation, struct, struct_of_kind
 
@@ -43,7 +43,7 @@ _FORCE = "Take over fields of other managers when applying."
 def v3_index(kinds: Kinds) -> Document:
     """`/openapi/v3`: where each group version's document is, by `api/v1` or `apis/<group>/<version>`."""
     paths = {}
-    for path in sorted({_path(kind, version) for kind in kinds for version in kind.served_versions}):
+    for path in sorted({_path(kind, version) for kind in _described(kinds) for version in kind.served_versions}):
         members = list(_members(path, kinds))
         paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={_hash(members)}"}
     return {"paths": paths}
@@ -65,7 +65,7 @@ def v3_document(path: str, kinds: Kinds) -> Document | None:
 
 def v2_document(kinds: Kinds) -> Document:
     """`/openapi/v2`: every kind in one document, for clients that know only this form."""
-    everything = [kind.at(version) for kind in kinds for version in kind.served_versions]
+    everything = [kind.at(version) for kind in _described(kinds) for version in kind.served_versions]
     return _Builder("#/definitions/").v2(everything)
 
 
@@ -78,8 +78,13 @@ def _path(kind: KindInfo, version: str) -> str:
     return f"apis/{kind.group}/{version}" if kind.group else f"api/{version}"
 
 
+def _described(kinds: Kinds) -> Iterable[KindInfo]:
+    """The kinds whose objects are written by clients: what is only measured has no shape to keep to."""
+    return (kind for kind in kinds if kind not in MEASURED)
+
+
 def _members(path: str, kinds: Kinds) -> Iterable[KindInfo]:
-    for kind in kinds:
+    for kind in _described(kinds):
         for version in kind.served_versions:
             if _path(kind, version) == path:
                 yield kind.at(version)

@@ -17,6 +17,7 @@ from localcluster.apiserver import bootstrap, expiry
 from localcluster.apiserver.authn import Authenticator
 from localcluster.apiserver.errors import NotFoundError
 from localcluster.apiserver.http.application import Application
+from localcluster.apiserver.http.metrics import Metrics
 from localcluster.apiserver.http.streams import Streams
 from localcluster.apiserver.http.websocket_protocol import WebSocketProtocol
 from localcluster.apiserver.kinds import KindInfo, Kinds
@@ -39,8 +40,9 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
     resources = Resources(store, Kinds(), settings)
     try:
         await bootstrap.populate(resources, settings)
+        node = settings.paths.node_socket
         application = Application(
-            resources, _authenticator(resources, settings), Streams(resources, settings.paths.node_socket)
+            resources, _authenticator(resources, settings), Streams(resources, node), Metrics(resources, node)
         )
         background = [
             asyncio.create_task(supervise("controllers", lambda: _controllers(resources, settings))),

@@ -128,6 +128,12 @@ class PodTable:
             raise NoSuchContainerError(400, f"pod {pod} is not running")
         return worker.network
 
+    def processes(self) -> list[tuple[str, str, int]]:
+        """See `streaming.PodTable`."""
+        return [
+            (uid, name, run.container.pid) for uid, worker in self._workers.items() for name, run in worker.runs.items()
+        ]
+
     def _find(self, namespace: str, pod: str) -> Mapping[str, Any]:
         found = self._pods.get((namespace, pod))
         if found is None:

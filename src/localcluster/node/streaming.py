@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
@@ -24,6 +24,7 @@ from localcluster.node.logs import LogQuery, LogQueryError, read, written_so_far
 from localcluster.node.runtime import Container, ContainerStartError, PodNetwork, Runtime
 from localcluster.node.spdy import SpdyError
 from localcluster.node.streaming_channels import ExecOptions, attach_session, exec_session, port_session, subprotocol
+from localcluster.node.usage import UsageMeter, namespace_of
 
 _PORT_FORWARD_PROTOCOL = "v4.channel.k8s.io"
 
@@ -53,6 +54,9 @@ class PodTable(Protocol):
 
     def find_network(self, namespace: str, pod: str) -> PodNetwork:
         """The network of a running pod."""
+
+    def processes(self) -> list[tuple[str, str, int]]:
+        """(pod uid, container, pid of its first process) of every container that runs."""
 
 
 class StreamingServer:
@@ -127,6 +131,7 @@ def application(pods: PodTable, runtime: Runtime) -> Starlette:
     return Starlette(
         routes=[
             Route(f"/containerLogs/{one_container}", handlers.logs),
+            Route("/stats", handlers.stats),
             WebSocketRoute(f"/exec/{one_container}", handlers.exec),
             WebSocketRoute(f"/attach/{one_container}", handlers.attach),
             WebSocketRoute("/portForward/{namespace}/{pod}", handlers.port_forward),
@@ -138,6 +143,7 @@ class _Handlers:
     def __init__(self, pods: PodTable, runtime: Runtime) -> None:
         self._pods = pods
         self._runtime = runtime
+        self._meter = UsageMeter()
 
     def _find(self, connection: Request | WebSocket, *, previous: bool = False) -> ContainerAccess:
         path = connection.path_params
@@ -153,6 +159,17 @@ class _Handlers:
             return PlainTextResponse(f"{error}\n", error.code)
         following = None if query.previous else access.container
         return StreamingResponse(_pieces(access.log_path, query, following), media_type="text/plain")
+
+    async def stats(self, request: Request) -> Response:
+        usage = await self._meter.measure()
+        pods: dict[str, dict[str, dict[str, float]]] = {}
+        for uid, container, pid in self._pods.processes():
+            namespace = namespace_of(pid)
+            if namespace is not None:
+                used = {"cores": usage.cores.get(namespace, 0.0), "memory": usage.memory.get(namespace, 0)}
+                pods.setdefault(uid, {})[container] = used
+        total = {"cores": sum(usage.cores.values()), "memory": sum(usage.memory.values())}
+        return JSONResponse({"windowSeconds": usage.window_seconds, "node": total, "pods": pods})
 
     async def exec(self, websocket: WebSocket) -> None:
         protocol = subprotocol(websocket.scope["subprotocols"])

@@ -20,6 +20,8 @@ from localcluster.apiserver.errors import (
     UnauthorizedError,
 )
 from localcluster.apiserver.http import access, discovery, negotiation, targets
+from localcluster.apiserver.http.metrics import GROUP as METRICS
+from localcluster.apiserver.http.metrics import Metrics
 from localcluster.apiserver.http.streams import SUBRESOURCES as STREAMS
 from localcluster.apiserver.http.streams import Streams
 from localcluster.apiserver.http.subresources import ACTIONS, REVIEWS, Actions
@@ -34,11 +36,12 @@ _AGGREGATED = "APIGroupDiscoveryList"
 class Application:
     """Answers HTTP requests and WebSocket upgrades."""
 
-    def __init__(self, resources: Resources, authenticator: Authenticator, streams: Streams) -> None:
-        """Serve `resources` to whom `authenticator` knows; pods' streams go through `streams`."""
+    def __init__(self, resources: Resources, authenticator: Authenticator, streams: Streams, metrics: Metrics) -> None:
+        """Serve `resources` to whom `authenticator` knows; pods' streams and measures come from the node."""
         self._resources = resources
         self._authenticator = authenticator
         self._streams = streams
+        self._metrics = metrics
         self._verbs = Verbs(resources)
         self._actions = Actions(resources, authenticator)
 
@@ -82,6 +85,8 @@ class Application:
                 f"{target.subresource} needs a WebSocket upgrade with subprotocol v4.channel.k8s.io or "
                 "v5.channel.k8s.io; SPDY is not supported (kubectl 1.31 and newer use WebSocket)"
             )
+        if target.kind.group == METRICS:
+            return await self._metrics.answer(request, target)
         if target.subresource == "log":
             return await self._streams.logs(request, target)
         if target.subresource in ACTIONS or target.kind.plural in REVIEWS:

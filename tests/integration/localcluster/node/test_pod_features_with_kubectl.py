@@ -77,3 +77,15 @@ def test_a_claims_files_outlive_pods_and_go_with_the_claim(node: Node) -> None:
     node.kubectl("delete", "pod", "reading", WAIT)
     node.kubectl("wait", "--for=delete", "pvc/data", WAIT)
     node.kubectl("wait", "--for=delete", "pv", "--all", WAIT)
+
+
+def test_top_shows_who_uses_what(node: Node) -> None:
+    node.apply(pod("greedy", "while :; do :; done"))
+    node.ready("greedy")
+    name, cores, memory = node.kubectl("top", "pod", "greedy", "--no-headers").split()
+    assert name == "greedy"
+    assert int(cores.removesuffix("m")) > 0
+    assert memory.endswith("Mi")
+    assert node.kubectl("top", "nodes", "--no-headers").split()[0] == "local"
+    assert node.kubectl("top", "pod", "greedy", "--containers", "--no-headers").split()[:2] == ["greedy", "main"]
+    node.kubectl("delete", "pod", "greedy", "--force", "--grace-period=0")
