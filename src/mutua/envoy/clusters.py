@@ -8,7 +8,7 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import endpoints, names, tls
+from mutua.envoy import endpoints, names, tls, traffic
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration, packed, struct
 from mutua.envoy.resource_set import CLUSTER, Resource, resource
@@ -43,6 +43,9 @@ def outbound(mesh: MeshView, trust: Trust, service: OutboundService, port: Outbo
         config["config"] = names.destination_rule_path(rule.namespace, rule.name)  # type: ignore[assignment]
     cluster.metadata.filter_metadata["istio"].CopyFrom(struct(config))
 
+    if port.traffic.tunnel:
+        # What was to go through somebody else's tunnel must not go around it.
+        return _refusing(cluster)
     alpn = _client_alpn(port.protocol)
     if port.tls.mode in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL):
         alpn = ("h2",) if port.protocol in (Protocol.HTTP2, Protocol.GRPC) else ()
@@ -61,10 +64,10 @@ def outbound(mesh: MeshView, trust: Trust, service: OutboundService, port: Outbo
     cluster.eds_cluster_config.service_name = name
     cluster.eds_cluster_config.eds_config.ads.SetInParent()
     cluster.eds_cluster_config.eds_config.resource_api_version = config_source_pb2.V3
-    cluster.lb_policy = cluster_pb2.Cluster.LEAST_REQUEST
+    options = _http_options(port.protocol)
+    traffic.shape(cluster, options, port.traffic)
     if not service.addresses:
         cluster.lb_subset_config.CopyFrom(_by_address())
-    options = _http_options(port.protocol)
     if port.tls.mode in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL) and not port.tls.insecure_skip_verify:
         # A server outside the mesh answers under the name that was asked for, or not at all.
         options.upstream_http_protocol_options.auto_sni = not port.tls.sni

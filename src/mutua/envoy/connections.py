@@ -1,5 +1,6 @@
 """The two ways in which a filter chain ends: requests are routed, or bytes are carried."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from envoy.config.common.mutation_rules.v3 import mutation_rules_pb2
@@ -60,10 +61,15 @@ def outbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: li
     return _filter(manager)
 
 
-def bytes_to(mesh: MeshView, cluster: str, stat_prefix: str = "", only_endpoint: Any = None) -> Any:
+def bytes_to(
+    mesh: MeshView, cluster: str, stat_prefix: str = "", only_endpoint: Any = None, hash_policies: Iterable[Any] = ()
+) -> Any:
     """Bytes, unread, to a cluster, or to one endpoint of it."""
     proxy = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=stat_prefix or cluster, cluster=cluster, access_log=access_log.of_requests(mesh)
+        hash_policy=hash_policies,
+        stat_prefix=stat_prefix or cluster,
+        cluster=cluster,
+        access_log=access_log.of_requests(mesh),
     )
     if only_endpoint is not None:
         proxy.metadata_match.CopyFrom(only_endpoint)

@@ -74,7 +74,7 @@ def reading(protocol: Protocol) -> Reading:
 
 
 @remembered(limit=2048)
-def fragment(mesh: MeshView, view: InboundView, providers: Providers = ()) -> Fragment:
+def fragment(mesh: MeshView, view: InboundView, providers: Providers) -> Fragment:
     """The listener, the routes and the clusters of everything that comes in.
 
     `providers`: the external authorizers that the proxy has a cluster for.

@@ -8,7 +8,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import access_log, bootstrap, clusters, connections, listeners, names, routes
+from mutua.envoy import access_log, bootstrap, clusters, connections, listeners, names, routes, traffic
 from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
 from mutua.envoy.memo import remembered
@@ -128,7 +128,15 @@ class _Chains:
     def to(self, http_routes: Any, only_endpoint: Any = None) -> Any:
         """A listener without name and address: its filters and chains."""
         carried = listeners.filter_chain(
-            "", [connections.bytes_to(self._mesh, self._cluster, only_endpoint=only_endpoint)]
+            "",
+            [
+                connections.bytes_to(
+                    self._mesh,
+                    self._cluster,
+                    only_endpoint=only_endpoint,
+                    hash_policies=traffic.connection_hash_policies(self._port.traffic),
+                )
+            ],
         )
         if self._port.protocol in (Protocol.TCP, Protocol.TLS):
             return listener_pb2.Listener(filter_chains=[carried])

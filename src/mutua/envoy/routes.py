@@ -8,11 +8,11 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import endpoints, names
+from mutua.envoy import endpoints, names, traffic
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration, packed, struct
 from mutua.envoy.resource_set import ROUTE, Resource, resource
-from mutua.mesh.proxy_view import MeshView, OutboundPort, OutboundService, OutboundView
+from mutua.mesh.proxy_view import MeshView, OutboundPort, OutboundService, OutboundView, TrafficSettings
 
 RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled"
 """Only what the server cannot have acted upon."""
@@ -35,7 +35,7 @@ def of_port(mesh: MeshView, view: OutboundView, number: int, services: Iterable[
         _virtual_host(
             names.service_virtual_host(service.host, number),
             domains[service.host],
-            [_to(names.outbound_cluster(number, service.host))],
+            [_to(names.outbound_cluster(number, service.host), _settings(service, number))],
         )
         for service in members
         if domains[service.host]
@@ -48,12 +48,14 @@ def of_service(service: OutboundService, port: OutboundPort) -> Resource:
     """The routes of one service port that has an address of its own, so that any name means it."""
     host = names.service_virtual_host(service.host, port.number)
     cluster = names.outbound_cluster(port.number, service.host)
-    return _resource(names.service_route(service.host, port.number), [_virtual_host(host, ["*"], [_to(cluster)])])
+    return _resource(
+        names.service_route(service.host, port.number), [_virtual_host(host, ["*"], [_to(cluster, port.traffic)])]
+    )
 
 
 def to_one_endpoint(service: OutboundService, port: OutboundPort, address: str) -> Any:
     """The routes of one pod of a headless service: the pod that the client chose, and no other."""
-    route = _to(names.outbound_cluster(port.number, service.host))
+    route = _to(names.outbound_cluster(port.number, service.host), port.traffic)
     route.route.metadata_match.CopyFrom(only_endpoint(address))
     virtual_host = _virtual_host(names.service_virtual_host(service.host, port.number), ["*"], [route])
     return _configuration(names.service_route(service.host, port.number), [virtual_host])
@@ -120,7 +122,11 @@ def _bracketed(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
-def _to(cluster: str) -> Any:
+def _settings(service: OutboundService, number: int) -> TrafficSettings:
+    return next((port.traffic for port in service.ports if port.number == number), TrafficSettings())
+
+
+def _to(cluster: str, settings: TrafficSettings) -> Any:
     retry = route_components_pb2.RetryPolicy(
         retry_on=RETRY_ON,
         num_retries=wrappers_pb2.UInt32Value(value=RETRIES),
@@ -133,6 +139,7 @@ def _to(cluster: str) -> Any:
         ],
     )
     action = route_components_pb2.RouteAction(cluster=cluster, timeout=duration(0), retry_policy=retry)
+    action.hash_policy.extend(traffic.hash_policies(settings))
     return _route(action)
 
 

@@ -16,7 +16,7 @@ from mutua.api.networking import (
 )
 from mutua.mesh import hosts, visibility
 from mutua.mesh.hosts import HostTable
-from mutua.mesh.proxy_view import ClientTls, ClientTlsMode, ObjectRef
+from mutua.mesh.proxy_view import ClientTls, ClientTlsMode, ObjectRef, TrafficSettings
 from mutua.mesh.selectors import Labels, labels_of
 from mutua.mesh.visibility import Visibility
 
@@ -146,12 +146,31 @@ def merge(policy: TrafficPolicy | None, subset_policy: TrafficPolicy | None) -> 
 
 def tls_for(rule: MergedRule | None, port: int, *, auto_mtls: bool, subset: str = "") -> ClientTls:
     """How to dial one Service port, or the same port of a subset, under a rule."""
+    settings = _settings(rule, port, subset)
+    return client_tls(settings.tls if settings is not None else None, auto_mtls=auto_mtls)
+
+
+def traffic_for(rule: MergedRule | None, port: int) -> TrafficSettings:
+    """How to use one Service port under a rule, apart from TLS."""
+    settings = _settings(rule, port)
+    if settings is None:
+        return TrafficSettings()
+    balancer = settings.load_balancer
+    return TrafficSettings(
+        balancing=balancer.simple if balancer else None,
+        hashing=balancer.consistent_hash if balancer else None,
+        connection_pool=settings.connection_pool,
+        outlier_detection=settings.outlier_detection,
+        tunnel=isinstance(settings, TrafficPolicy) and settings.tunnel is not None,
+    )
+
+
+def _settings(rule: MergedRule | None, port: int, subset: str = "") -> TrafficPolicy | PortTrafficPolicy | None:
     policy = rule.traffic_policy if rule is not None else None
     for candidate in rule.subsets if rule is not None and subset else ():
         if candidate.name == subset:
             policy = merge(policy, candidate.traffic_policy)
-    settings = for_port(policy, port)
-    return client_tls(settings.tls if settings is not None else None, auto_mtls=auto_mtls)
+    return for_port(policy, port)
 
 
 def client_tls(settings: ClientTlsSettings | None, *, auto_mtls: bool) -> ClientTls:

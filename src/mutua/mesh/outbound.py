@@ -134,7 +134,10 @@ class Outbound:
         ports = []
         for port in service.ports:
             tls = destination_rule.tls_for(rule, port.number, auto_mtls=self._auto_mtls)
-            ports.append(OutboundPort(port.number, port.name, port.protocol, tls, source, reachable.identities))
+            traffic = destination_rule.traffic_for(rule, port.number)
+            ports.append(
+                OutboundPort(port.number, port.name, port.protocol, tls, source, reachable.identities, traffic)
+            )
         return OutboundService(
             host=service.host,
             name=service.name,

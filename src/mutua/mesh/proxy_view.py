@@ -4,6 +4,8 @@ from enum import StrEnum
 
 import msgspec
 
+from mutua.api.networking import ConnectionPool, ConsistentHash, LoadBalancerMode, OutlierDetection
+
 
 class MtlsMode(StrEnum):
     """What a server port accepts. Source: PeerAuthentication.spec.mtls.mode; UNSET is resolved before it gets here."""
@@ -194,6 +196,16 @@ class ClientTls(Frozen, frozen=True):
     insecure_skip_verify: bool = False
 
 
+class TrafficSettings(Frozen, frozen=True):
+    """How one service port is used, apart from TLS; as users wrote it. Source: DestinationRule.trafficPolicy."""
+
+    balancing: LoadBalancerMode | None = None
+    hashing: ConsistentHash | None = None
+    connection_pool: ConnectionPool | None = None
+    outlier_detection: OutlierDetection | None = None
+    tunnel: bool = False  # asked for, which nobody here can do
+
+
 class OutboundPort(Frozen, frozen=True):
     """One port of a Service as a client of this namespace must dial it."""
 
@@ -203,6 +215,7 @@ class OutboundPort(Frozen, frozen=True):
     tls: ClientTls
     destination_rule: ObjectRef | None
     identities: tuple[str, ...]  # SPIFFE ids that may answer (secure naming), sorted; all trust domains
+    traffic: TrafficSettings = TrafficSettings()
 
 
 class OutboundService(Frozen, frozen=True):

@@ -5,10 +5,21 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import envoy_views as views
+import msgspec
 import pytest
 import pytest_asyncio
 from envoy_pods import Mesh, Pod, can_make_networks, mesh
 
+from mutua.api.networking import (
+    ConnectionPool,
+    ConsistentHash,
+    HttpCookie,
+    HttpSettings,
+    Maglev,
+    OutlierDetection,
+    TcpKeepalive,
+    TcpSettings,
+)
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
     ClientTls,
@@ -19,6 +30,7 @@ from mutua.mesh.proxy_view import (
     Operation,
     Rule,
     Source,
+    TrafficSettings,
 )
 from mutua.xds.status import SyncState
 
@@ -234,6 +246,32 @@ async def test_a_policy_holds_for_the_next_request_on_an_open_connection(shop: S
     answer = await asking
 
     assert answer.text.split()[-2:] == ["403", "200"], answer.error
+
+
+async def test_limits_and_choice_of_endpoints_are_what_envoy_takes(shop: Shop) -> None:
+    await shop.backend_accepts(MtlsMode.STRICT)
+    cookie = HttpCookie("session", "/", "0s")
+    tcp = TcpSettings(7, "2s", TcpKeepalive(3, "10s", "5s"), "60s")
+    http = HttpSettings(5, 6, 9, 2, "30s", max_concurrent_streams=11)
+    outliers = OutlierDetection(consecutive_5xx_errors=3, interval="1s", max_ejection_percent=100)
+    for hashing in (None, ConsistentHash(http_cookie=cookie), ConsistentHash(use_source_ip=True, maglev=Maglev(101))):
+        settings = TrafficSettings(None, hashing, ConnectionPool(tcp, http), outliers)
+        view = views.client()
+        services = tuple(
+            msgspec.structs.replace(
+                service, ports=tuple(msgspec.structs.replace(port, traffic=settings) for port in service.ports)
+            )
+            for service in view.outbound.services
+        )
+        outbound = msgspec.structs.replace(view.outbound, services=services)
+        status = await shop.mesh.update(shop.frontend, msgspec.structs.replace(view, outbound=outbound))
+
+        assert status.synced, status
+        answer = await shop.frontend.curl("http://named/x", *_via(views.NAMED))
+        raw = await shop.frontend.python(BYTES, views.NAMED, "90")
+        assert (answer.status, "echo" in raw.text) == (200, True)
+        assert ("set-cookie: session=" in answer.text) == (hashing is not None and hashing.http_cookie is not None)
+    await shop.mesh.update(shop.frontend, views.client())
 
 
 async def test_the_server_s_log_tells_who_called_and_how(shop: Shop) -> None:

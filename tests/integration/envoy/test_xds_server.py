@@ -273,7 +273,7 @@ def _listener(answer: discovery_pb2.DeltaDiscoveryResponse) -> listener_pb2.List
 
 
 def _chains(mode: MtlsMode) -> list[object]:
-    fragment = inbound.fragment(views.MESH, views.inbound(mode))
+    fragment = inbound.fragment(views.MESH, views.inbound(mode), ())
     made = listener_pb2.Listener()
     any_pb2.Any.FromString(fragment.sections[LISTENER].resources["virtualInbound"].body).Unpack(made)
     return list(made.filter_chains)

@@ -8,6 +8,7 @@ from mutua.api.networking import (
     ClientTlsSettingsMode,
     ConnectionPool,
     DestinationRule,
+    LoadBalancerMode,
     OutlierDetection,
     PortTrafficPolicy,
     TrafficPolicy,
@@ -65,6 +66,11 @@ def _policy(policy: TrafficPolicy | PortTrafficPolicy, field: str) -> Iterator[V
     if policy.outlier_detection is not None:
         yield from _outlier_detection(policy.outlier_detection, f"{field}.outlierDetection")
     if policy.load_balancer is not None:
+        if policy.load_balancer.simple is LoadBalancerMode.PASSTHROUGH:
+            message = (
+                "PASSTHROUGH has no effect here: endpoints are looked up, so that it is known which take mutual TLS"
+            )
+            yield warning(f"{field}.loadBalancer.simple", message)
         detects_outliers = policy.outlier_detection is not None
         yield from load_balancer.violations(
             policy.load_balancer, f"{field}.loadBalancer", detects_outliers=detects_outliers
@@ -75,6 +81,12 @@ def _policy(policy: TrafficPolicy | PortTrafficPolicy, field: str) -> Iterator[V
         if policy.port is None or policy.port.number is None:
             yield error(f"{field}.port.number", "portLevelSettings must name a port")
         return
+    if policy.tunnel is not None:
+        yield error(f"{field}.tunnel", "tunnel is not supported: connections to the host would be refused")
+    if policy.proxy_protocol is not None:
+        yield warning(f"{field}.proxyProtocol", "proxyProtocol has no effect here")
+    if policy.retry_budget is not None:
+        yield warning(f"{field}.retryBudget", "retryBudget has no effect here")
     for index, settings in enumerate(policy.port_level_settings):
         yield from _policy(settings, f"{field}.portLevelSettings[{index}]")
 

@@ -44,7 +44,7 @@ def listener(accepted: InboundView, mesh: MeshView = MeshView()) -> Any:  # noqa
 
 def resources(accepted: InboundView, type_url: str, kind: Any, mesh: MeshView = MeshView()) -> dict[str, Any]:  # noqa: B008
     """All resources of one type, by name."""
-    section = inbound.fragment(mesh, accepted).sections[type_url]
+    section = inbound.fragment(mesh, accepted, ()).sections[type_url]
     return {name: unpacked(any_pb2.Any.FromString(each.body), kind) for name, each in section.resources.items()}
 
 
