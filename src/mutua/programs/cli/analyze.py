@@ -188,16 +188,17 @@ def _conclude(
         common.say("Error(s) adding files: " + "\n".join(manifests.broken))
     if output != "log":
         return 0
-    colon = ":" if len(target.sources) > 1 else " "
+    several = len(target.sources) > 1
+    colon, stop = (":", "") if several else (" ", ".")
     if any(run.RANK[message.severity] <= run.RANK[failing] for message in found):
-        common.say(f"Error: Analyzers found issues when analyzing{colon}{target}.")
+        common.say(f"Error: Analyzers found issues when analyzing{colon}{target}{stop}")
         common.say("See `mutua analyze --explain CODE` for more information about causes and resolutions.")
         return FOUND_EXIT_CODE
     count = len(manifests.broken)
     unparsed = f" (but {count} file{'s' if count > 1 else ''} could not be parsed)" if count else ""
     if not found:
         mark = "" if count else "✔ "
-        common.say(f"{mark}No validation issues found when analyzing{colon}{target}{unparsed}.".removesuffix("\n."))
+        common.say(f"{mark}No validation issues found when analyzing{colon}{target}{unparsed}{stop}")
     if count and not ignore_unknown:
         common.say("Error: Some files couldn't be parsed.")
         return PARSE_EXIT_CODE

@@ -49,6 +49,12 @@ def test_nothing_found(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (told.out, told.err) == ("\n", f"✔ No validation issues found when analyzing {path}.\n")
 
 
+def test_several_files_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first, second = written(tmp_path, CLEAN, "a.yaml"), written(tmp_path, CLEAN, "b.yaml")
+    assert run([*ALONE, first, second]) == 0
+    assert capsys.readouterr().err == f"✔ No validation issues found when analyzing:\n  - {first}\n  - {second}\n"
+
+
 def test_a_warning_does_not_fail_unless_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = written(tmp_path, SHADOWED)
     assert run([*ALONE, path]) == 0
