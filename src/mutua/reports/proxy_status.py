@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import msgspec
 
 from mutua.reports.table import render
-from mutua.xds.status import SyncState
+from mutua.xds.sync_state import SyncState
 
 _HEADER = ("NAME", "CLUSTER", "ISTIOD", "VERSION", "SUBSCRIBED TYPES")
 _POLICY = re.compile(r"ns\[([^]]*)\]-policy\[([^]]*)\]")

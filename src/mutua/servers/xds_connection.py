@@ -13,8 +13,9 @@ from mutua.spiffe import SpiffeId
 from mutua.system.logs import Log
 from mutua.xds import status, stream, wire
 from mutua.xds.node import Node
-from mutua.xds.status import SyncState, TypeStatus
+from mutua.xds.status import TypeStatus
 from mutua.xds.stream import Step, Stream
+from mutua.xds.sync_state import SyncState
 
 _log: Final = Log("xds")
 

@@ -1,21 +1,11 @@
 """What a proxy has, per type: in step, behind, or refused with Envoy's words."""
 
-from enum import StrEnum
-
 import msgspec
 
 from mutua.envoy.resource_set import SHORT_NAMES, TYPES
 from mutua.xds import stream as streams
 from mutua.xds.stream import Stream
-
-
-class SyncState(StrEnum):
-    """As `proxy-status` prints it."""
-
-    SYNCED = "SYNCED"
-    STALE = "STALE"
-    NOT_SENT = "NOT SENT"
-    ERROR = "ERROR"
+from mutua.xds.sync_state import SyncState
 
 
 class TypeStatus(msgspec.Struct, frozen=True):

@@ -32,7 +32,7 @@ from mutua.mesh.proxy_view import (
     Source,
     TrafficSettings,
 )
-from mutua.xds.status import SyncState
+from mutua.xds.sync_state import SyncState
 
 pytestmark = [
     pytest.mark.envoy,

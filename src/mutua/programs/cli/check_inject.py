@@ -8,7 +8,7 @@ import typer
 from mutua.errors import InvalidInputError, NotFoundError
 from mutua.injection import decide, selectors
 from mutua.injection.selectors import Explanation
-from mutua.programs.cli import common
+from mutua.programs.cli import common, completion
 from mutua.programs.cli.main import Options
 from mutua.reports import injection as report
 from mutua.system.kube import KubeClient, Object
@@ -17,7 +17,9 @@ from mutua.system.kube_resources import MUTATING_WEBHOOKS, NAMESPACES, PODS
 
 def check_inject(
     context: typer.Context,
-    pod: Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False)] = "",
+    pod: Annotated[
+        str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
+    ] = "",
     labels: Annotated[str, typer.Option("--labels", "-l", help="Of a pod that does not exist, as in app=x,v=1.")] = "",
 ) -> None:
     """Which injector would put a sidecar into a pod, and why or why not."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from mutua.errors import InvalidInputError, MutuaError, NotFoundError
-from mutua.programs.cli import common, envoy_source, live
+from mutua.programs.cli import common, completion, envoy_source, live
 from mutua.programs.cli.common import PodName
 from mutua.programs.cli.main import Options
 from mutua.reports import authorization, envoy_dump
@@ -27,7 +27,9 @@ AdminPort = Annotated[int, typer.Option("--proxy-admin-port", help="Port of Envo
 @app.command("pod")
 def pod(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False)] = "",
+    name: Annotated[
+        str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
+    ] = "",
     ignore_unmeshed: Unmeshed = False,
     port: AdminPort = ENVOY_ADMIN_PORT,
 ) -> None:

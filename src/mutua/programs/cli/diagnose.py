@@ -7,7 +7,7 @@ import typer
 import yaml
 
 from mutua.errors import InvalidInputError
-from mutua.programs.cli import common
+from mutua.programs.cli import common, completion
 from mutua.programs.cli.main import Options
 from mutua.reports import diagnosis, error_texts
 from mutua.reports.diagnosis_facts import Change, Diagnosis
@@ -27,7 +27,8 @@ _RESOURCES = {
 def diagnose(
     context: typer.Context,
     pods: Annotated[
-        list[str] | None, typer.Argument(metavar="[POD | CLIENT SERVER[:PORT]]", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="[POD | CLIENT SERVER[:PORT]]", show_default=False, autocompletion=completion.pods),
     ] = None,
     text: Annotated[str, typer.Option("--text", help="An error text to explain.")] = "",
     apply: Annotated[bool, typer.Option("--apply", help="Make the changes that are proposed.")] = False,

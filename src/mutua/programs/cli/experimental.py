@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mutua.programs.cli import check_inject, describe, envoy_source, precheck, proxy_status
+from mutua.programs.cli import check_inject, completion, describe, envoy_source, precheck, proxy_status
 from mutua.reports import authorization, envoy_dump
 from mutua.system.kube_pod_http import ENVOY_ADMIN_PORT
 
@@ -18,7 +18,9 @@ authz = typer.Typer(add_completion=False, rich_markup_mode=None, no_args_is_help
 @authz.command("check")
 def authz_check(
     context: typer.Context,
-    pod: Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False)] = "",
+    pod: Annotated[
+        str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
+    ] = "",
     file: Annotated[str, typer.Option("--file", "-f", help="Read a saved config dump instead of a pod.")] = "",
     port: Annotated[int, typer.Option("--proxy-admin-port", help="Port of Envoy's admin interface.")] = (
         ENVOY_ADMIN_PORT

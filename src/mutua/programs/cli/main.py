@@ -1,6 +1,7 @@
 """The command `mutua`: the table of commands, options that all share, and how an error speaks."""
 
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated, Any, NamedTuple
@@ -47,7 +48,11 @@ COMMANDS: tuple[Command, ...] = (
     Command("describe", "mutua.programs.cli.describe", "app", "What a pod or a Service is to the mesh."),
     Command("dashboard", "mutua.programs.cli.dashboard", "dashboard", "A page about the mesh.", ("dash", "d")),
     Command("experimental", "mutua.programs.cli.experimental", "app", "Looking at one workload.", ("x", "exp")),
+    Command("completion", "mutua.programs.cli.completion", "completion", "Teach a shell to complete mutua's words."),
 )
+
+
+COMPLETION_VARIABLE = "_MUTUA_COMPLETE"
 
 
 class Options(NamedTuple):
@@ -125,6 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(words: Sequence[str]) -> int:
     """Runs a command; its exit code. Data goes to stdout, all else to stderr."""
+    if COMPLETION_VARIABLE in os.environ:
+        importlib.import_module("mutua.programs.cli.completion").enable()
     try:
         code = build().main(args=shared_first(words), prog_name="mutua", standalone_mode=False)
     except MutuaError as error:

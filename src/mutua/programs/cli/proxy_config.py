@@ -9,6 +9,7 @@ import typer
 
 from mutua.programs.cli import common, envoy_source, proxy_log
 from mutua.programs.cli.common import OutputFormat
+from mutua.programs.cli.completion import pods as complete_pods
 from mutua.reports import bootstrap as bootstrap_report
 from mutua.reports import clusters as clusters_report
 from mutua.reports import endpoints as endpoints_report
@@ -23,7 +24,9 @@ app = typer.Typer(
     add_completion=False, rich_markup_mode=None, no_args_is_help=True, help="What a pod's Envoy is configured to."
 )
 
-Pod = Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False)]
+Pod = Annotated[
+    str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=complete_pods)
+]
 Output = Annotated[str, typer.Option("--output", "-o", help="short, json or yaml.")]
 File = Annotated[str, typer.Option("--file", "-f", help="Read a saved config dump instead of a pod.")]
 AdminPort = Annotated[int, typer.Option("--proxy-admin-port", help="Port of Envoy's admin interface.")]

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 import typer
 
 from mutua.errors import InvalidInputError, MutuaError
-from mutua.programs.cli import common, envoy_source
+from mutua.programs.cli import common, completion, envoy_source
 from mutua.programs.cli.common import PodName
 from mutua.programs.cli.main import Options
 from mutua.reports import held_certificates
@@ -21,7 +21,9 @@ LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
 DEFAULT_LEVEL = "warning"
 _NAME = re.compile(r"[\w.-]+")
 
-Pod = Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False)]
+Pod = Annotated[
+    str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
+]
 AdminPort = Annotated[int, typer.Option("--proxy-admin-port", help="Port of Envoy's admin interface.")]
 
 

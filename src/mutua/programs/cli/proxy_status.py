@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from mutua.errors import InvalidInputError, NotFoundError
-from mutua.programs.cli import common, control_plane
+from mutua.programs.cli import common, completion, control_plane
 from mutua.programs.cli.main import Options
 from mutua.reports import proxy_status as report
 from mutua.reports.proxy_status import ProxyState
@@ -17,7 +17,9 @@ _OUTPUTS = ("table", "json", "yaml")
 
 def proxy_status(
     context: typer.Context,
-    pod: Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False)] = "",
+    pod: Annotated[
+        str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
+    ] = "",
     output: Annotated[str, typer.Option("--output", "-o", help="table, json or yaml.")] = "table",
     verbosity: Annotated[int, typer.Option("--verbosity", "-v", min=0, max=1, help="1: the state per type.")] = 0,
 ) -> None:

@@ -2,7 +2,7 @@
 
 from mutua.reports import proxy_status
 from mutua.reports.proxy_status import ProxyState, Rejected, TypeState
-from mutua.xds.status import SyncState
+from mutua.xds.sync_state import SyncState
 
 
 def proxy(pod: str, *types: TypeState, error: str = "") -> ProxyState:

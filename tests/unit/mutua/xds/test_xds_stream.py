@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from mutua.envoy.resource_set import CLUSTER, ENDPOINT, LISTENER, ROUTE, Resource, ResourceSet, resource, section
 from mutua.errors import InvalidInputError
 from mutua.xds import status, stream, wire
-from mutua.xds.status import SyncState
 from mutua.xds.stream import Reply, Stream
+from mutua.xds.sync_state import SyncState
 
 
 def version(name: str, type_url: str, content: str) -> Resource:
