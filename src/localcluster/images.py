@@ -120,26 +120,41 @@ def program(name: str, *arguments: str) -> tuple[str, ...]:
 
 def load(paths: ClusterPaths) -> dict[str, Image]:
     """The built-in table with the entries of the cluster's images.json on top. Raises ImagesError."""
-    table = builtin()
+    return builtin() | added(paths)
+
+
+def added(paths: ClusterPaths) -> dict[str, Image]:
+    """The entries of the cluster's images.json alone. Raises ImagesError."""
+    return {name_of(name): _decode(name, entry) for name, entry in _entries(paths).items()}
+
+
+def remove(paths: ClusterPaths, reference: str) -> bool:
+    """Take an image out of images.json; False if it is not in there. Raises ImagesError."""
+    entries = _entries(paths)
+    kept = {name: entry for name, entry in entries.items() if name_of(name) != name_of(reference)}
+    if kept == entries:
+        return False
+    write_atomically(paths.images, json.dumps(kept, indent=2).encode() + b"\n")
+    return True
+
+
+def _entries(paths: ClusterPaths) -> dict[str, Any]:
     try:
         content = paths.images.read_bytes()
     except FileNotFoundError:
-        return table
+        return {}
     try:
         entries = json.loads(content)
     except ValueError as error:
         raise ImagesError(f"{paths.images} is not JSON: {error}") from error
     if not isinstance(entries, dict):
         raise ImagesError(f"{paths.images} must hold an object: image name to how it runs")
-    return table | {name_of(name): _decode(name, entry) for name, entry in entries.items()}
+    return entries
 
 
 def store(paths: ClusterPaths, images: Mapping[str, Image]) -> None:
-    """Write images.json: `images` replace the entries of the same names, others stay."""
-    try:
-        entries = json.loads(paths.images.read_bytes())
-    except FileNotFoundError:
-        entries = {}
+    """Write images.json: `images` replace the entries of the same names, others stay. Raises ImagesError."""
+    entries = _entries(paths)
     entries |= {name_of(name): _encode(image) for name, image in images.items()}
     write_atomically(paths.images, json.dumps(entries, indent=2).encode() + b"\n")
 

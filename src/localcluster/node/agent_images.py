@@ -23,7 +23,9 @@ class ImageTable:
         self._missed = asyncio.Event()
 
     def find(self, reference: str) -> Image | UnknownImage:
-        """The image, or why there is none."""
+        """The image, or why there is none, by the file as it is now."""
+        if self._version() != self._seen:
+            self._read()
         return images.resolve(reference, self._table)
 
     def watch(self) -> None:
@@ -35,18 +37,21 @@ class ImageTable:
         while True:
             await self._missed.wait()
             await asyncio.sleep(_LOOK_SECONDS)
-            version = self._version()
-            if version == self._seen:
+            if self._version() == self._seen:
                 continue
-            self._seen = version
-            self._missed.clear()
-            try:
-                self._table = images.load(self._paths)
-            except (ImagesError, OSError) as error:
-                _log.warning("%s", error)
-                self._missed.set()
-            else:
+            if self._read():
+                self._missed.clear()
                 self._on_change()
+
+    def _read(self) -> bool:
+        """Take the file's entries; a file that cannot be used changes nothing."""
+        self._seen = self._version()
+        try:
+            self._table = images.load(self._paths)
+        except (ImagesError, OSError) as error:
+            _log.warning("%s", error)
+            return False
+        return True
 
     def _version(self) -> tuple[int, int] | None:
         try:

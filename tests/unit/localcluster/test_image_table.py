@@ -6,6 +6,7 @@ import pytest
 
 from localcluster import images
 from localcluster.images import Image, ImagesError, UnknownImage
+from localcluster.node.agent_images import ImageTable
 from localcluster.paths import ClusterPaths
 
 
@@ -96,3 +97,26 @@ def test_a_table_that_is_wrong_is_refused_with_the_entry_and_the_reason(
 
     with pytest.raises(ImagesError, match=complaint):
         images.load(paths)
+
+
+def test_images_are_added_and_removed_by_any_spelling_of_their_name(tmp_path: Path) -> None:
+    paths = ClusterPaths(tmp_path)
+    images.store(paths, {"docker.io/library/tool:3": Image(("tool",)), "other": Image(("other",))})
+
+    assert images.added(paths) == {"tool": Image(("tool",)), "other": Image(("other",))}
+    assert images.remove(paths, "tool:latest")
+    assert not images.remove(paths, "tool")
+    assert list(images.added(paths)) == ["other"]
+
+
+def test_a_node_takes_the_table_as_it_is_now(tmp_path: Path) -> None:
+    paths = ClusterPaths(tmp_path)
+    table = ImageTable(paths, images.load(paths), lambda: None)
+    assert isinstance(table.find("tool"), UnknownImage)
+
+    images.store(paths, {"tool": Image(("tool",))})
+    assert table.find("tool:3") == Image(("tool",))
+    images.remove(paths, "tool")
+    assert isinstance(table.find("tool"), UnknownImage)
+    paths.images.write_text("[")
+    assert table.find("busybox") == Image(("sh",))

@@ -30,6 +30,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("up", "mutua.programs.cli.local", "up", "Start a local cluster with the mesh in it."),
     Command("down", "mutua.programs.cli.local", "down", "Stop a local cluster."),
     Command("status", "mutua.programs.cli.local", "status", "Show the local clusters."),
+    Command("images", "mutua.programs.cli.images", "app", "The images that a local cluster knows."),
     Command("demo", "mutua.programs.cli.demo", "demo", "Start everything and prove what it claims."),
     Command("version", "mutua.programs.cli.version", "version", "Versions of client, control plane and proxies."),
     Command(
