@@ -72,6 +72,8 @@ def _deployment(installation: Installation, name: str) -> Object:
                 "sidecar.istio.io/inject": "false",
                 "prometheus.io/scrape": "true",
                 "prometheus.io/port": "15014",
+                # A control plane serves one trust domain for its life: another one is another control plane.
+                "mutua.io/trust-domain": str(installation.mesh_config["trustDomain"]),
             },
         },
         "spec": {"serviceAccountName": CONTROL_PLANE, "containers": [_container(installation)]},

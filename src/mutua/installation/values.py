@@ -1,12 +1,13 @@
 """Installation settings as users write them: a profile, IstioOperator files and `--set path=value`, merged."""
 
 import copy
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 import yaml
 
+from mutua.api.meshconfig import MeshConfig
 from mutua.errors import InvalidInputError
 
 Tree = dict[str, Any]
@@ -21,6 +22,7 @@ _DEFAULT: Tree = {
     "values": {
         "global": {
             "istioNamespace": "istio-system",
+            "platform": "",
             "imagePullPolicy": "",
             "meshID": "",
             "network": "",
@@ -78,22 +80,66 @@ PROFILES: Mapping[str, Tree] = {
 }
 
 
-def resolve(operators: Iterable[Tree] = (), settings: Iterable[str] = ()) -> Tree:
-    """The whole settings tree, `profile` filled in: profile, then IstioOperator specs in order, then `--set` in order.
+# What a kind of cluster needs. Source: the idea of Istio's `values.global.platform`.
+PLATFORMS: Mapping[str, Tree] = {
+    "": {},
+    # Where one uid may be all there is, Envoy's own sockets are told apart by a mark.
+    "local": {"values": {"global": {"proxy": {"exemptBy": "mark"}}}},
+}
+_LOCAL_SERVER = "+localcluster"
 
-    Raises InvalidInputError naming the setting.
+
+def platform_of(server_version: str) -> str:
+    """The platform behind an API server's version, as in `v1.33.0+localcluster`."""
+    return "local" if server_version.endswith(_LOCAL_SERVER) else ""
+
+
+def resolve(operators: Iterable[Tree] = (), settings: Iterable[str] = (), platform: str = "") -> Tree:
+    """The whole settings tree: defaults, platform, profile, IstioOperator specs in order, then `--set` in order.
+
+    `platform` is what the cluster is found to be; `values.global.platform` overrides it. Raises InvalidInputError
+    naming the setting.
     """
+    own = chosen(operators, settings)
+    profile = str(own.get("profile") or "default")
+    if profile not in PROFILES:
+        raise InvalidInputError(f"profile {profile!r} does not exist", f"profiles are {', '.join(PROFILES)}")
+    wanted = str(_at(own, ("values", "global", "platform")) or platform)
+    base = merge(_DEFAULT, PLATFORMS.get(wanted, {}))
+    tree = merge(merge(base, PROFILES[profile]), own)
+    tree["profile"] = profile
+    return tree
+
+
+def chosen(operators: Iterable[Tree], settings: Iterable[str]) -> Tree:
+    """What the user wrote, merged. Raises InvalidInputError naming the setting."""
     own: Tree = {}
     for operator in operators:
         own = merge(own, operator)
     for setting in settings:
         own = merge(own, parse_setting(setting))
-    profile = str(own.get("profile") or "default")
-    if profile not in PROFILES:
-        raise InvalidInputError(f"profile {profile!r} does not exist", f"profiles are {', '.join(PROFILES)}")
-    tree = merge(merge(_DEFAULT, PROFILES[profile]), own)
-    tree["profile"] = profile
-    return tree
+    return own
+
+
+def unknown(own: Tree) -> tuple[str, ...]:
+    """Paths of what the user wrote that nothing here reads: misspelt, or of a part of Istio that is not here."""
+    return tuple(sorted(_unknown(own, _KNOWN, "")))
+
+
+def _unknown(tree: Mapping[str, Any], known: Mapping[str, Any], path: str) -> Iterator[str]:
+    for key, value in tree.items():
+        here = f"{path}.{key}" if path else key
+        if key not in known:
+            yield here
+        elif isinstance(value, Mapping) and isinstance(known[key], Mapping) and known[key]:
+            yield from _unknown(value, known[key], here)
+
+
+def _at(tree: Mapping[str, Any], keys: Iterable[str]) -> Any:
+    value: Any = tree
+    for key in keys:
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value
 
 
 def parse_setting(text: str) -> Tree:
@@ -142,6 +188,28 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
             merge(old, value) if isinstance(old, dict) and isinstance(value, Mapping) else copy.deepcopy(value)
         )
     return merged
+
+
+def _known() -> Tree:
+    """Every setting that is read. An empty mapping stands for one whose keys are the user's own."""
+    mesh = {field.encode_name: None for field in msgspec.structs.fields(MeshConfig)}
+    shared = {"tag": None, "hub": None, "proxy": {"nativeSidecar": None}}
+    more: Tree = {
+        **dict.fromkeys(("profile", "revision", "tag", "hub", "namespace")),
+        "meshConfig": mesh,
+        "values": {
+            "revision": None,
+            "global": shared,
+            "pilot": {"env": {}, "resources": {}},
+            "sidecarInjectorWebhook": {"policy": None},
+        },
+    }
+    known = merge(_DEFAULT, more)
+    known["values"]["pilot"] |= {"resources": {}, "env": {}}
+    return known
+
+
+_KNOWN: Final = _known()
 
 
 class Installation(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """A local cluster with the mesh in it: the two packages meet here and in the commands that call this."""
 
+import contextlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -7,15 +8,13 @@ from pathlib import Path
 from localcluster import lifecycle
 from localcluster.images import Image
 from localcluster.lifecycle import Cluster
+from mutua.errors import NotFoundError
 from mutua.installation import values
-from mutua.installation.labels import CONTROL_PLANE
 from mutua.programs.cli import installer
 from mutua.programs.cli.version import client_version
 from mutua.system.kube import KubeClient
-from mutua.system.kube_resources import DEPLOYMENTS
 
-# Where one uid is all there is, Envoy's own sockets are told apart by a mark.
-SETTINGS = ("values.global.proxy.exemptBy=mark",)
+NAMESPACE = "istio-system"
 
 
 def start(name: str, say: Callable[[str], None]) -> Cluster:
@@ -26,13 +25,17 @@ def start(name: str, say: Callable[[str], None]) -> Cluster:
 async def install_into(cluster: Cluster, settings: Sequence[str], say: Callable[[str], None]) -> None:
     """Installs the mesh by the same manifests as anywhere, and waits until it is ready. Raises MutuaError.
 
-    Without settings, a mesh that is there already stays as it was installed.
+    Without settings, a mesh that is there already is brought back to what it was installed as.
     """
-    wanted = values.installation(values.resolve((), (*SETTINGS, *settings)), client_version())
     async with KubeClient.connect(str(cluster.kubeconfig)) as kube:
-        if not settings and await kube.find(DEPLOYMENTS, CONTROL_PLANE, wanted.namespace):
-            await installer.wait(kube, wanted)
-            return
+        if not settings:
+            with contextlib.suppress(NotFoundError):
+                await installer.install(kube, await installer.installed(kube, NAMESPACE), lambda _: None)
+                return
+        for path in values.unknown(values.chosen((), settings)):
+            say(f"Warning: nothing reads the setting {path}; it is misspelt, or not supported")
+        platform = values.platform_of(await kube.server_version())
+        wanted = values.installation(values.resolve((), settings, platform), client_version())
         await installer.install(kube, wanted, say)
 
 

@@ -32,29 +32,33 @@ def install(
 ) -> None:
     """Install the mesh, or bring an installation to what is asked for."""
     seconds = _seconds(timeout)
-    wanted = requested(filename or [], settings or [], revision, common.options(context))
+    operators = _operators(filename or [], revision, common.options(context))
+    for path in values.unknown(values.chosen(operators, settings or ())):
+        common.say(f"Warning: nothing reads the setting {path}; it is misspelt, or not supported")
+    profile = values.resolve(operators, settings or ())["profile"]
     if dry_run:
-        _print(wanted)
+        _print(values.installation(values.resolve(operators, settings or ()), client_version()))
         return
     if not yes:
-        profile = wanted.tree["profile"]
         question = f'This will install mutua {client_version()} profile "{profile}" into the cluster. Proceed?'
         typer.confirm(question, abort=True, err=True)
 
     async def work(kube: KubeClient, _options: Options) -> None:
+        platform = values.platform_of(await kube.server_version())
+        wanted = values.installation(values.resolve(operators, settings or (), platform), client_version())
         await installer.install(kube, wanted, common.say, seconds)
 
     common.with_kube(context, work)
 
 
-def requested(filenames: list[Path], settings: list[str], revision: str, options: Options) -> Installation:
-    """What the command line asks for. Raises InvalidInputError."""
+def _operators(filenames: list[Path], revision: str, options: Options) -> list[Tree]:
+    """What the command line asks for beside `--set`. Raises InvalidInputError."""
     operators: list[Tree] = [{"values": {"global": {"istioNamespace": options.istio_namespace}}}]
     for path in filenames:
         operators += [values.operator_spec(document, str(path)) for document in files.documents(path)]
     if revision:
         operators.append({"revision": revision})
-    return values.installation(values.resolve(operators, settings), client_version())
+    return operators
 
 
 def _print(wanted: Installation) -> None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from mutua.errors import UnavailableError
-from mutua.installation import manifests
+from mutua.errors import NotFoundError, UnavailableError
+from mutua.installation import manifests, values
+from mutua.installation.control_plane import STATE_CONFIG_MAP
 from mutua.installation.labels import MANAGED_BY, MANAGED_BY_LABEL
 from mutua.installation.manifests import Component
 from mutua.installation.values import Installation
@@ -76,13 +77,16 @@ async def install(
     report("✔ Installation complete")
 
 
-async def wait(
-    kube: KubeClient, installation: Installation, timeout_seconds: float = READINESS_TIMEOUT_SECONDS
-) -> None:
-    """Until what is installed works. Raises KubeError, UnavailableError."""
-    async with _in_time(kube, installation, timeout_seconds):
-        for component in manifests.components(installation):
-            await _all(_wait(kube, item) for item in component.objects if item["kind"] in _CONDITIONS)
+async def installed(kube: KubeClient, namespace: str, revision: str = "default") -> Installation:
+    """What was asked for when it was installed. Raises NotFoundError."""
+    suffix = "" if revision == "default" else f"-{revision}"
+    state = await kube.find(CONFIG_MAPS, STATE_CONFIG_MAP + suffix, namespace)
+    if state is None:
+        raise NotFoundError(
+            f"no installation of revision {revision} in namespace {namespace}",
+            "install it with `mutua install`; -i chooses another namespace, -r another revision",
+        )
+    return values.installation(msgspec.json.decode(state["data"]["settings"]), state["data"]["version"])
 
 
 async def missing(kube: KubeClient, component: Component) -> list[str]:

@@ -1,6 +1,7 @@
 """Local clusters with the mesh in them: up, down, status."""
 
 import asyncio
+import shlex
 import sys
 import time
 from typing import Annotated
@@ -21,17 +22,24 @@ def up(
     name: Name = DEFAULT_NAME,
     set_: Annotated[list[str] | None, typer.Option("--set", "-s", help="Installation setting, path=value.")] = None,
 ) -> None:
-    """Start a local cluster with the mesh in it; print how to use it. Does nothing if it is running already."""
+    """Start a local cluster with the mesh in it; print how to use it.
+
+    A cluster that is running already stays as it is; with --set the mesh in it is brought to what is asked for.
+    """
     from mutua.programs import local_mesh
 
     started = time.monotonic()
     try:
         cluster = local_mesh.start(name, say)
+        asyncio.run(local_mesh.install_into(cluster, set_ or (), say))
     except ClusterError as error:
         raise as_mutua_error(error) from error
-    asyncio.run(local_mesh.install_into(cluster, set_ or (), say))
+    except KeyboardInterrupt:
+        say(f"Interrupted: cluster {name} may be running in part; `mutua up --name {name}` finishes it,")
+        say(f"`mutua down --name {name}` removes it")
+        raise
     say(f"✔ Cluster {name} is ready ({time.monotonic() - started:.1f} s)")
-    print(f"export KUBECONFIG={cluster.kubeconfig}")
+    print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
 
 
 def down(

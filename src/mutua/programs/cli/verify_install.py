@@ -2,17 +2,12 @@
 
 from typing import Annotated
 
-import msgspec
 import typer
 
-from mutua.errors import NotFoundError
-from mutua.installation import manifests, values
-from mutua.installation.control_plane import STATE_CONFIG_MAP
-from mutua.installation.values import Installation
+from mutua.installation import manifests
 from mutua.programs.cli import common, installer
 from mutua.programs.cli.main import Options
 from mutua.system.kube import KubeClient
-from mutua.system.kube_resources import CONFIG_MAPS
 
 
 def verify_install(
@@ -31,7 +26,7 @@ def verify_install(
 async def _verify(kube: KubeClient, options: Options, revision: str) -> bool:
     """Prints a line per component; whether all is well. Raises NotFoundError if nothing was installed."""
     whole = True
-    for component in manifests.components(await _installed(kube, options.istio_namespace, revision)):
+    for component in manifests.components(await installer.installed(kube, options.istio_namespace, revision)):
         problems = await installer.missing(kube, component)
         if not problems:
             print(f"✔ {component.name}: {len(component.objects)} objects checked successfully")
@@ -41,14 +36,3 @@ async def _verify(kube: KubeClient, options: Options, revision: str) -> bool:
         for problem in problems:
             print(f"    {problem}")
     return whole
-
-
-async def _installed(kube: KubeClient, namespace: str, revision: str) -> Installation:
-    suffix = "" if revision == "default" else f"-{revision}"
-    state = await kube.find(CONFIG_MAPS, STATE_CONFIG_MAP + suffix, namespace)
-    if state is None:
-        raise NotFoundError(
-            f"no installation of revision {revision} in namespace {namespace}",
-            "install it with `mutua install`; -i chooses another namespace, -r another revision",
-        )
-    return values.installation(msgspec.json.decode(state["data"]["settings"]), state["data"]["version"])
