@@ -219,10 +219,16 @@ def test_repeated_headers_are_what_envoy_makes_of_them(name: str, value: str, ma
 
 
 @pytest.mark.parametrize(
-    ("sent", "seen"), [((), None), (("",), ""), (("gzip",), None), (("gzip, trailers",), "trailers"), (("", "x"), None)]
+    ("sent", "seen"),
+    [((), None), (("",), ""), (("gzip",), None), (("gzip, trailers",), "trailers"), (("", "x"), None), (("", ""), "")],
 )
 def test_te_is_trailers_or_nothing(sent: tuple[str, ...], seen: str | None) -> None:
     assert headers.shown([("TE", value) for value in sent], "http").get("te") == (None if seen is None else (seen,))
+
+
+def test_empty_lines_are_not_joined() -> None:
+    shown = headers.shown([("accept", ""), ("Accept", "a"), ("accept", ""), ("x-own", ""), ("x-own", "a")], "http")
+    assert (shown["accept"], shown["x-own"]) == (("a",), ("", "a"))
 
 
 def test_what_our_settings_take_away_is_not_shown() -> None:
