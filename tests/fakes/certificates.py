@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from mutua.ca import authority, self_signed
+from mutua.ca import authority, creation, self_signed
 from mutua.ca.authority import Authority
 from mutua.ca.bundle import pem
 from mutua.ca.template import key_usage
@@ -84,6 +84,28 @@ def issued_authority(depth: int, now: datetime = NOW, *, rsa_key: bool = False) 
         pem([*chain, root]).encode(),
         now,
     )
+
+
+def revoking_authority(now: datetime = NOW) -> Authority:
+    """A root that may sign revocation lists."""
+    level = creation.Level("root", keys.generate(), timedelta(days=3650), x509.random_serial_number())
+    (root,) = creation.chain((level,), "acme", now)
+    return Authority(certificate=root, chain=(), roots=(root,), key=level.key)
+
+
+def revoked(issuer: Authority, *serials: int, now: datetime | None = None) -> bytes:
+    """A revocation list (PEM) of an authority that names these serial numbers."""
+    moment = now or datetime.now(UTC)
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(moment - timedelta(minutes=1))
+        .next_update(moment + timedelta(days=1))
+    )
+    for serial in serials:
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(moment).build()
+        builder = builder.add_revoked_certificate(entry)
+    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(Encoding.PEM)
 
 
 def _authority_certificate(

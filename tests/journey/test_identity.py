@@ -1,6 +1,7 @@
 """Certificates and authorities change under steady traffic between real Envoys, and nobody notices."""
 
 import json
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -203,6 +204,9 @@ def test_everyone_sees_certificates(mesh: Journey, eventually: Eventually) -> No
     assert {each["namespace"] for each in shown["certificates"]} == {NAMESPACE}
     assert mesh.mutua("certs", "-n", NAMESPACE, "--expiring-in", "6h").returncode == 2
     assert mesh.mutua("certs", "-n", NAMESPACE, "--expiring-in", "1s").returncode == 0
+    wide = mesh.mutua("proxy-config", "secret", "deploy/server", "-n", NAMESPACE, "-o", "wide").stdout
+    assert "NEXT ROTATION" in wide
+    assert re.search(r"^default\s.*Z\s+\S+\s+\S*\s*\d{4}-\d\d-\d\dT[\d:]+Z$", wide, re.MULTILINE), wide
     status = mesh.mutua("ca", "status")
     assert "none under way" in status.stdout, status
     rehearsal = mesh.mutua("ca", "rotate", "--dry-run")

@@ -8,10 +8,22 @@ from cryptography.x509.oid import NameOID
 
 from mutua.ca.authority import PrivateKey, signature_hash
 from mutua.ca.bundle import pem
-from mutua.ca.template import key_usage
 
 ROOT_TTL = timedelta(days=3650)
 INTERMEDIATE_TTL = timedelta(days=730)
+
+# Certificates and revocation lists: without the latter, no list of this authority is believed (RFC 5280, 4.2.1.3).
+_SIGNS = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class Level(NamedTuple):
@@ -70,7 +82,7 @@ def _certificate(
         .serial_number(level.serial)
         .not_valid_before(start)
         .not_valid_after(end)
-        .add_extension(key_usage(signs=True), critical=True)
+        .add_extension(_SIGNS, critical=True)
         .add_extension(x509.BasicConstraints(ca=True, path_length=below), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(level.key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key.public_key()), critical=False)

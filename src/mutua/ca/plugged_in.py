@@ -26,10 +26,14 @@ class SigningFiles:
     revoked: bytes = b""  # certificate revocation lists; b"" = none
 
     def load(self, now: datetime) -> Authority:
-        """The authority, after checking that every part fits. Raises AuthorityError."""
-        found = authority.load(self.certificate, self.key, self.roots, self.chain, now)
+        """The authority, after checking that its parts fit. Raises AuthorityError."""
+        return authority.load(self.certificate, self.key, self.roots, self.chain, now)
+
+    def verify(self, now: datetime) -> Authority:
+        """As `load`, and the revocation lists must be whole and current: what is asked of files that are new."""
+        found = self.load(now)
         if self.revoked.strip():
-            revocation.check(self.revoked, (*found.chain, *found.roots))
+            revocation.check(self.revoked, (*found.chain, *found.roots), now)
         return found
 
     def load_roots(self) -> tuple[x509.Certificate, ...]:

@@ -35,13 +35,20 @@ def rows(section: Mapping[str, Any], now: datetime) -> list[SecretRow]:
     return found
 
 
-def table(section: Mapping[str, Any], now: datetime, prefix: str = "") -> str:
-    """The text. A column with the trust domain is added if every secret has one."""
+def table(
+    section: Mapping[str, Any], now: datetime, prefix: str = "", rotations: Mapping[int, str] | None = None
+) -> str:
+    """The text. A column with the trust domain is added if every secret has one.
+
+    `rotations`: when a certificate will be replaced (RFC 3339), by serial number; with them there is a column for it.
+    """
     found = rows(section, now)
     if not found:
         return NO_SECRETS
     with_domain = all(row.trust_domain for row in found)
     header = (*HEADER, "TRUST DOMAIN") if with_domain else HEADER
+    if rotations is not None:
+        header = (*header, "NEXT ROTATION")
     cells = [
         (
             prefix + row.name,
@@ -52,6 +59,7 @@ def table(section: Mapping[str, Any], now: datetime, prefix: str = "") -> str:
             row.not_after,
             row.not_before,
             *((row.trust_domain,) if with_domain else ()),
+            *((_rotation(row, rotations),) if rotations is not None else ()),
         )
         for row in found
     ]
@@ -95,6 +103,11 @@ def _trust_domain(certificate: x509.Certificate) -> str:
         if uri.startswith("spiffe://"):
             return uri.removeprefix("spiffe://").partition("/")[0]
     return ""
+
+
+def _rotation(row: SecretRow, rotations: Mapping[int, str]) -> str:
+    found = rotations.get(int(row.serial or "0", 16))
+    return _time(datetime.fromisoformat(found)) if found else "-"
 
 
 def _time(value: datetime) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from fakes.certificates import root_authority
+from fakes.certificates import revoked, revoking_authority, root_authority
 from fakes.mesh_agent import Agent
 from fakes.mesh_control_plane import ControlPlane
 from mutua.ca import bundle
@@ -255,3 +255,29 @@ async def test_new_roots_reach_envoy_at_once(make_agent: MakeAgent, control_plan
     control_plane.use(new)
     await agent.until(lambda: control_plane.reports[-1].roots == bundle.digest(new.roots))
     assert await agent.statistic("cluster.xds-grpc.upstream_cx_total") == 1
+
+
+async def test_revocation_lists_reach_envoy(make_agent: MakeAgent, control_plane: ControlPlane) -> None:
+    """The authority's list is taken beside the roots, and again when it changes."""
+    control_plane.use(revoking_authority(clock.now()))
+    agent = make_agent()
+    folder = agent.folder / "var/run/secrets/istio"
+    (folder / "ca-crl.pem").write_bytes(revocation_list(control_plane))
+    agent.start()
+    await agent.ready()
+    await agent.until(lambda: control_plane.reports)
+    newer = revocation_list(control_plane, 4711)
+    (folder / "ca-crl.pem").write_bytes(newer)
+
+    async def replaced() -> bool:
+        found = (await agent.secrets())["ROOTCA"]["validation_context"]
+        return base64.b64decode(found["crl"]["inline_bytes"]) == newer
+
+    await agent.until(replaced)
+    assert "Envoy refused a secret" not in agent.log
+
+
+def revocation_list(control_plane: ControlPlane, *serials: int) -> bytes:
+    """Signed by the control plane's authority."""
+    assert control_plane.authority is not None
+    return revoked(control_plane.authority, *serials)

@@ -12,7 +12,7 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from fakes.certificates import issued_authority
+from fakes.certificates import issued_authority, revoked, revoking_authority
 from mutua.api.meshconfig import Certificate, MeshConfig
 from mutua.ca import bundle, plugged_in
 from mutua.ca.plugged_in import SigningFiles
@@ -52,7 +52,7 @@ class Mesh:
         self._running: list[asyncio.Task[None]] = []
 
     async def keeper(self) -> AuthorityKeeper:
-        """One more replica."""
+        """One more replica, for tests that see it do something before they end."""
         keeper = self.idle_keeper()
         await keeper.start()
         self._running.append(asyncio.create_task(keeper.run()))
@@ -106,12 +106,11 @@ def in_force(keeper: AuthorityKeeper) -> InForce:
 
 async def test_all_replicas_and_restarts_agree_on_one_root(mesh: Mesh) -> None:
     """Two that start at once, and one that starts later, sign under the same root."""
-    first, second = await asyncio.gather(mesh.keeper(), mesh.keeper())
-    await mesh.stop()
-    third = await mesh.keeper()
-    assert in_force(first).authority.id == in_force(second).authority.id == in_force(third).authority.id
+    first, second = await asyncio.gather(mesh.idle_keeper().start(), mesh.idle_keeper().start())
+    third = await mesh.idle_keeper().start()
+    assert first.authority.id == second.authority.id == third.authority.id
     secret = await mesh.kube.get(SECRETS, SELF_SIGNED, mesh.namespace)
-    assert base64.b64decode(secret["data"]["ca-cert.pem"]).decode() == in_force(third).authority.root_bundle
+    assert base64.b64decode(secret["data"]["ca-cert.pem"]).decode() == third.authority.root_bundle
 
 
 @pytest.mark.parametrize("form", ["istio", "tls"])
@@ -120,8 +119,8 @@ async def test_a_mesh_that_starts_with_a_custom_authority_uses_it(mesh: Mesh, fo
     files = custom()
     tls = {"tls.crt": files.certificate, "tls.key": files.key.reveal(), "ca.crt": files.roots}
     await mesh.plug_in(files.as_files() if form == "istio" else tls)
-    keeper = await mesh.keeper()
-    assert in_force(keeper).authority.id == files.load(clock.now()).id
+    found = await mesh.idle_keeper().start()
+    assert found.authority.id == files.load(clock.now()).id
     assert await mesh.kube.find(SECRETS, SELF_SIGNED, mesh.namespace) is None
 
 
@@ -163,7 +162,7 @@ async def test_a_broken_replacement_changes_nothing(mesh: Mesh, fault: str) -> N
     await until(lambda: "It is not used" in keeper.problem)
     assert in_force(keeper).authority.id == before
     await mesh.stop()
-    assert in_force(await mesh.keeper()).authority.id == before
+    assert (await mesh.idle_keeper().start()).authority.id == before
 
 
 async def test_a_replacement_is_taken_over_step_by_step(mesh: Mesh) -> None:
@@ -211,6 +210,31 @@ async def test_a_rotation_outlives_every_replica(mesh: Mesh) -> None:
     assert in_force(again).authority.issuer_id != old.issuer_id
     await until(lambda: [each.pod for each in again.lagging] == ["web-0"])
     assert "old issuer" in again.lagging[0].why
+
+
+async def test_revocation_lists_wait_for_the_end_of_a_rotation(mesh: Mesh) -> None:
+    """While an authority without lists is trusted too, lists would cut off everybody below it."""
+    mesh.proxies = frozenset({WEB})
+    keeper = await mesh.keeper()
+    old = in_force(keeper).authority
+    made = revoking_authority(clock.now())
+    root = made.root_bundle.encode()
+    files = SigningFiles(root, keys.to_pem(made.key), root, root, revoked(made))
+    await mesh.plug_in(files.as_files())
+    await until(lambda: in_force(keeper).state.stage is Stage.DISTRIBUTE)
+    both = bundle.digest(in_force(keeper).authority.roots)
+    assert in_force(keeper).revoked == b""
+    keeper.told(WEB, Holding(both, old.issuer_id))
+    await until(lambda: in_force(keeper).state.stage is Stage.RENEW)
+    assert in_force(keeper).revoked == b""
+    keeper.told(WEB, Holding(both, made.issuer_id))
+    await until(lambda: in_force(keeper).state.stage is Stage.RETIRE)
+    assert in_force(keeper).revoked == files.revoked
+    keeper.told(WEB, Holding(bundle.digest(made.roots), made.issuer_id))
+    await until(lambda: in_force(keeper).state.stage is Stage.SETTLED)
+    newer = revoked(made, 4711)
+    await mesh.plug_in(files.as_files() | {"ca-crl.pem": newer})
+    await until(lambda: in_force(keeper).revoked == newer)
 
 
 async def test_a_successor_whose_key_was_deleted(mesh: Mesh) -> None:

@@ -114,7 +114,7 @@ def verify(folder: Folder = Path()) -> None:
         read = plugged_in.read(_files(folder), str(folder))
         if read is None:
             raise NotFoundError(f"no authority's files in {folder}", "`mutua ca init` makes some")
-        authority = read.load(now)
+        authority = read.verify(now)
     except AuthorityError as error:
         raise InvalidInputError(
             f"these files cannot be used: {error.message}", "`mutua ca inspect` shows what they hold"

@@ -27,6 +27,12 @@ async def certificates(kube: KubeClient, options: Options) -> tuple[list[dict[st
     return [report for _, report in sorted(latest.items())], sorted(silent)
 
 
+async def next_rotations(kube: KubeClient, options: Options) -> dict[int, str]:
+    """When each certificate will be replaced (RFC 3339), by its serial number. Raises UnavailableError."""
+    reports, _ = await certificates(kube, options)
+    return {int(each["serial"], 16): each["next_rotation"] for each in reports if each["next_rotation"]}
+
+
 async def waiting(kube: KubeClient, options: Options) -> list[dict[str, str]]:
     """The proxies that a rotation waits for: `namespace`, `pod`, `why`. Raises UnavailableError."""
     pages = await _pages(kube, options, "/rotation")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from mutua.programs.cli import common, envoy_source, proxy_log
+from mutua.programs.cli import common, envoy_source, identity_pages, proxy_log
 from mutua.programs.cli.common import OutputFormat
 from mutua.programs.cli.completion import pods as complete_pods
 from mutua.reports import bootstrap as bootstrap_report
@@ -50,16 +50,19 @@ Show = Callable[[Mapping[str, Any], OutputFormat], None]
 def secret(
     context: typer.Context, pod: Pod = "", output: Output = "short", file: File = "", port: AdminPort = ENVOY_ADMIN_PORT
 ) -> None:
-    """The certificates that the Envoy holds, without keys."""
+    """The certificates that the Envoy holds, without keys; `-o wide` adds when they are replaced."""
+    wide = output == "wide"
 
     def show(dump: Mapping[str, Any], wanted: OutputFormat) -> None:
         section = envoy_dump.secrets(dump)
         if wanted is OutputFormat.SHORT:
-            sys.stdout.write(secrets_report.table(section, datetime.datetime.now(datetime.UTC)))
+            now = datetime.datetime.now(datetime.UTC)
+            rotations = common.with_kube(context, identity_pages.next_rotations) if wide and not file else None
+            sys.stdout.write(secrets_report.table(section, now, rotations=rotations))
         else:
             common.print_object(envoy_source.canonical(section, "envoy.admin.v3.SecretsConfigDump"), wanted)
 
-    _report(context, "secret", pod, output, file, port, envoy_source.DUMP, show)
+    _report(context, "secret", pod, "short" if wide else output, file, port, envoy_source.DUMP, show)
 
 
 def cluster(

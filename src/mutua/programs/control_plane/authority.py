@@ -242,7 +242,7 @@ class AuthorityKeeper:
             files, origin = await self._store.plugged_in(), PLUGGED_IN
             if files is None:
                 files, origin = await self._store.self_signed(self._trust_domain, now), SELF_SIGNED
-            authority = files.load(now)
+            authority = files.verify(now)
         except AuthorityError as error:
             consequence = "the last good authority stays in force" if self.in_force else "nothing is signed"
             self._trouble(f"{error}; {consequence} until it is mended")
@@ -258,7 +258,7 @@ class AuthorityKeeper:
         try:
             files = await self._store.plugged_in()
             if files is not None:
-                files.load(self._now())
+                files.verify(self._now())
         except AuthorityError as error:
             self._trouble(f"{_named(error)}. It is not used; the last good authority stays in force")
             return None
@@ -305,7 +305,9 @@ def compose(state: Rollover, vault: dict[str, SigningFiles], now: datetime) -> I
     # In an order that a change of signer leaves alone: nobody is told of roots that did not change.
     named = [name for name in (state.issuer, state.successor) if name in vault] if both else [signs]
     roots = dict.fromkeys(root for name in named for root in vault[name].load_roots())
-    revoked = b"\n".join(vault[name].revoked for name in named if vault[name].revoked)
+    # With a list for one authority only, Envoy would refuse everybody below the other.
+    lists = [vault[name].revoked for name in named]
+    revoked = b"\n".join(lists) if all(lists) else b""
     return InForce(dataclasses.replace(signer, roots=tuple(roots)), state, revoked)
 
 
