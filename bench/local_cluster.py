@@ -30,11 +30,17 @@ class Api:
     """The cluster's API over kept connections, as a client library has it."""
 
     def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
         paths = ClusterPaths(cluster.directory)
         self._context = ssl.create_default_context(cafile=str(paths.ca_certificate))
         self._headers = {"Authorization": f"Bearer {paths.admin_token.read_text()}", "Content-Type": "application/json"}
         self._port = cluster.api_port
         self._connection = self._connect()
+
+    @classmethod
+    def again(cls, broken: "Api") -> "Api":
+        """The same, with a new connection."""
+        return cls(broken.cluster)
 
     def _connect(self) -> http.client.HTTPSConnection:
         return http.client.HTTPSConnection("127.0.0.1", self._port, context=self._context, timeout=60)
