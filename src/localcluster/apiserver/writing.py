@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from localcluster.apiserver import (
@@ -57,8 +58,8 @@ class Writer:
         self._webhooks = webhooks
         self._allocator = allocator
 
-    async def create(self, kind: KindInfo, object: Object, context: RequestContext) -> Object:
-        """See `Resources.create`."""
+    async def create(self, kind: KindInfo, object: Object, context: RequestContext, *, applied: bool = False) -> Object:
+        """See `Resources.create`. An `applied` object says itself who manages its fields."""
         object = checks.read(kind, object, context)
         about = object["metadata"]
         namespace = about.get("namespace", "") if kind.namespaced else ""
@@ -72,7 +73,7 @@ class Writer:
             metadata.prepare_for_create(kind, candidate)
             lifecycle.prepare_for_create(kind, candidate)
             try:
-                return await self._insert(kind, namespace, candidate, context)
+                return await self._insert(kind, namespace, candidate, context, applied=applied)
             except AlreadyExistsError:
                 if not generates:
                     raise
@@ -80,7 +81,9 @@ class Writer:
             f"no free name found for {about['generateName']}", group=kind.group, resource=kind.plural
         )
 
-    async def _insert(self, kind: KindInfo, namespace: str, object: Object, context: RequestContext) -> Object:
+    async def _insert(
+        self, kind: KindInfo, namespace: str, object: Object, context: RequestContext, *, applied: bool
+    ) -> Object:
         object = await self._mutated(kind, "CREATE", namespace, object, None, "", context)
         name = object["metadata"].get("name") or ""
         checks.refuse_invalid(kind, object, schemas.validate(kind, object, "create", None))
@@ -88,6 +91,8 @@ class Writer:
         await self._webhooks.validate(Attributes(kind, "CREATE", namespace, name, object, None), context)
         if self._store.get(kind.storage_key, namespace, name, latest=True) is not None:
             raise checks.taken(kind, name)
+        if not applied:
+            apply.track_create(kind, object, context)
         self._complete_definition(kind, object, None)
         held = self._allocate(kind, object, None)
         if context.dry_run:
@@ -168,7 +173,7 @@ class Writer:
             if not subresource:
                 self._complete_definition(kind, new, old)
         if before.get("managedFields") == about.get("managedFields"):
-            apply.track_update(kind, old, new, apply.strategy_of(kind), context)
+            apply.track_update(kind, old, new, subresource, context)
         return await self._store_update(kind, stored, old, new, context)
 
     async def _store_update(
@@ -223,20 +228,20 @@ class Writer:
         if kind.namespaced:
             about.setdefault("namespace", namespace)
         body = checks.read(kind, body, context)
-        strategy = apply.strategy_of(kind)
         for _ in range(2):
             if subresource or self._store.get(kind.storage_key, namespace, name, latest=True) is not None:
                 return await self.modify(
                     kind,
                     namespace,
                     name,
-                    lambda live: apply.merge(kind, live, body, strategy, context),
+                    lambda live: apply.merge(kind, live, body, subresource, context),
                     subresource,
                     context,
                     attempts=_MOST_ATTEMPTS,
                 )
             try:
-                return await self.create(kind, apply.merge(kind, None, body, strategy, context), context)
+                merged = apply.merge(kind, None, body, subresource, context)
+                return await self.create(kind, merged, context, applied=True)
             except AlreadyExistsError:
                 continue
         raise checks.conflict(kind, name, checks.MODIFIED)
@@ -301,7 +306,7 @@ class Writer:
 
 def patch_function(kind: KindInfo, patch_type: str, body: Any) -> Change:
     """What a JSON, merge or strategic merge patch does to an object."""
-    strategy = apply.strategy_of(kind)
+    strategy = partial(schemas.patch_strategy, kind)
 
     def change(object: Object) -> Object:
         match patch_type:
