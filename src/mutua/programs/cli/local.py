@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from localcluster import lifecycle
+from localcluster import inside, lifecycle
 from localcluster.lifecycle import ClusterError, ClusterStatus
 from mutua.errors import MutuaError
 from mutua.reports.table import render
@@ -63,7 +63,8 @@ def status(name: Annotated[str, typer.Option("--name", help="Only this local clu
     if not found:
         say("No local cluster. Start one with: mutua up")
         return
-    print(render(("NAME", "STATE", "PID", "API", "KUBECONFIG"), [_row(item) for item in found]), end="")
+    header = ("NAME", "STATE", "PID", "NODES", "PODS", "MEMORY", "API", "KUBECONFIG")
+    print(render(header, [_row(item) for item in found]), end="")
     if name and found[0].state != "running":
         raise typer.Exit(1)
 
@@ -81,5 +82,11 @@ def say(line: str) -> None:
 def _row(item: ClusterStatus) -> tuple[str, ...]:
     cluster = item.cluster
     if cluster is None:
-        return (item.name, item.state, "-", "-", "-")
-    return (item.name, item.state, str(cluster.pid), f"https://127.0.0.1:{cluster.api_port}", str(cluster.kubeconfig))
+        return (item.name, item.state, "-", "-", "-", "-", "-", "-")
+    found = inside.look(cluster)
+    nodes = pods = memory = "-"
+    if found is not None:
+        nodes, pods = f"{found.ready_nodes}/{found.nodes}", f"{found.ready_pods}/{found.pods}"
+        memory = f"{found.memory_bytes >> 20}Mi"
+    api = f"https://127.0.0.1:{cluster.api_port}"
+    return (item.name, item.state, str(cluster.pid), nodes, pods, memory, api, str(cluster.kubeconfig))

@@ -3,6 +3,8 @@
 import pytest
 from node_cluster import SLEEP, WAIT, Node, pod
 
+from localcluster import inside
+
 pytestmark = pytest.mark.linux
 
 
@@ -89,3 +91,13 @@ def test_top_shows_who_uses_what(node: Node) -> None:
     assert node.kubectl("top", "nodes", "--no-headers").split()[0] == "local"
     assert node.kubectl("top", "pod", "greedy", "--containers", "--no-headers").split()[:2] == ["greedy", "main"]
     node.kubectl("delete", "pod", "greedy", "--force", "--grace-period=0")
+
+
+def test_a_look_inside_counts_what_is_there(node: Node) -> None:
+    node.apply(pod("seen", SLEEP))
+    node.ready("seen")
+    found = inside.look(node.cluster)
+    assert found is not None
+    assert (found.ready_nodes, found.nodes) == (1, 1)
+    assert 1 <= found.ready_pods <= found.pods
+    assert found.memory_bytes > 20 << 20

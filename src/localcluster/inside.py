@@ -1,0 +1,67 @@
+"""A look inside a running cluster from the host: its nodes, its pods, the memory of its processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from localcluster.lifecycle import Cluster
+from localcluster.paths import ClusterPaths
+
+_SECONDS = 2.0
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Inside:
+    """Ready nodes and pods of all there are; `memory_bytes` is what the processes do not share with others."""
+
+    ready_nodes: int
+    nodes: int
+    ready_pods: int
+    pods: int
+    memory_bytes: int
+
+
+def look(cluster: Cluster) -> Inside | None:
+    """What is in the cluster; None if its API does not answer."""
+    paths = ClusterPaths(cluster.directory)
+    try:
+        context = ssl.create_default_context(cafile=str(paths.ca_certificate))
+        headers = {"Authorization": f"Bearer {paths.admin_token.read_text()}"}
+        lists: list[list[dict[str, Any]]] = []
+        for resource in ("nodes", "pods"):
+            request = urllib.request.Request(f"https://127.0.0.1:{cluster.api_port}/api/v1/{resource}", headers=headers)
+            with urllib.request.urlopen(request, timeout=_SECONDS, context=context) as answer:  # noqa: S310
+                lists.append(json.loads(answer.read())["items"])
+    except (OSError, ValueError, KeyError):
+        return None
+    nodes, pods = lists
+    ready = [sum(map(_is_ready, items)) for items in lists]
+    return Inside(ready[0], len(nodes), ready[1], len(pods), _memory(cluster.pid))
+
+
+def _is_ready(item: dict[str, Any]) -> bool:
+    conditions = (item.get("status") or {}).get("conditions") or ()
+    return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
+
+
+def _memory(pid: int) -> int:
+    """The memory of a process and of all below it; what ends meanwhile does not count."""
+    total, waiting = 0, [pid]
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        try:
+            pages = (process / "statm").read_text().split()
+            for thread in (process / "task").iterdir():
+                waiting += map(int, (thread / "children").read_text().split())
+        except OSError:
+            continue
+        total += (int(pages[1]) - int(pages[2])) * _PAGE_BYTES
+    return total
