@@ -50,7 +50,8 @@ def exposition(samples: Iterable[Sample]) -> str:
                 lines.append(f"# HELP {sample.name} {sample.help}")
             lines.append(f"# TYPE {sample.name} {sample.kind}")
         labels = ",".join(f'{key}="{_escaped(value)}"' for key, value in sample.labels.items())
-        lines.append(f"{sample.name}{{{labels}}} {sample.value:.15g}" if labels else f"{sample.name} {sample.value:.15g}")
+        # Fifteen digits: a Unix time must not lose its seconds.
+        lines.append(f"{sample.name}{f'{{{labels}}}' if labels else ''} {sample.value:.15g}")
     return "".join(line + "\n" for line in lines)
 
 
