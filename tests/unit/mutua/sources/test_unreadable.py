@@ -12,6 +12,7 @@ from mutua.api.kinds import AnyObject
 from mutua.api.meshconfig import MeshConfig
 from mutua.mesh import build
 from mutua.mesh.objects import ObjectSet
+from mutua.mesh.proxy_view import MtlsMode
 from mutua.mesh.view import Proxy, for_proxy
 from mutua.sources.kubernetes import read
 from mutua.verdict.authorization import Authorization
@@ -67,6 +68,26 @@ def test_a_readable_policy_is_itself() -> None:
     value, findings = received("apps", {"rules": [{}]})
     assert findings == ()
     assert allows(value, "apps", "a")
+
+
+@pytest.mark.parametrize("spec", [{"mtls": {"mode": "STRCT"}}, {"mtls": {"mod": "STRICT"}}, {"mtls": "STRICT"}])
+def test_a_peer_authentication_demands_mutual_tls(spec: Any) -> None:
+    """Left out, it would leave its workloads open to plaintext; also where an older one says PERMISSIVE."""
+    metadata = {"namespace": "apps", "name": "broken", "creationTimestamp": "2025-01-01T00:00:00Z"}
+    value, findings = read(
+        kinds.PEER_AUTHENTICATION, msgspec.Raw(json.dumps({"metadata": metadata, "spec": spec}).encode())
+    )
+    older = metadata | {"name": "older", "creationTimestamp": "2024-01-01T00:00:00Z"}
+    permissive, _ = read(
+        kinds.PEER_AUTHENTICATION,
+        msgspec.Raw(json.dumps({"metadata": older, "spec": {"mtls": {"mode": "PERMISSIVE"}}}).encode()),
+    )
+    assert value is not None
+    assert permissive is not None
+    snapshot = build.snapshot(ObjectSet.of([value, permissive]), MeshConfig())
+    assert for_proxy(snapshot, Proxy("apps")).inbound.default_mode is MtlsMode.STRICT
+    assert for_proxy(snapshot, Proxy("web")).inbound.default_mode is MtlsMode.PERMISSIVE
+    assert "mutual TLS is demanded of the clients of all workloads" in findings[-1].message
 
 
 def test_other_kinds_are_left_out() -> None:
