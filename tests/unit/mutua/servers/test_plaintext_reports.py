@@ -1,0 +1,123 @@
+"""What sidecars report of plaintext: who may report, what is counted, and what is told."""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any, NoReturn
+
+import grpc
+import pytest
+from envoy.service.accesslog.v3 import als_pb2
+
+from mutua.envoy import access_log
+from mutua.mesh.proxy_view import MtlsMode
+from mutua.servers.plaintext import PlaintextCollector
+from mutua.spiffe import SpiffeId
+from mutua.verdict.plaintext import PlaintextEdge
+from mutua.xds.node import Node
+
+NODE = "sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local"
+
+
+class RefusedError(Exception):
+    """The stream was ended."""
+
+
+class Context:
+    """A stream whose peer proved an identity."""
+
+    def __init__(self, identity: str) -> None:
+        self._identity = identity
+
+    def auth_context(self) -> dict[str, list[bytes]]:
+        return {"x509_subject_alternative_name": [self._identity.encode()]}
+
+    def peer(self) -> str:
+        return "ipv4:10.0.0.1:1"
+
+    async def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
+        raise RefusedError(code, details)
+
+
+def report(*ways: tuple[str, int, str, str], node: str = NODE) -> bytes:
+    """Entries of (client, port, response code details, transport failure)."""
+    message = als_pb2.StreamAccessLogsMessage()
+    message.identifier.node.id = node
+    for client, port, details, failure in ways:
+        common = message.tcp_logs.log_entry.add().common_properties
+        common.downstream_direct_remote_address.socket_address.address = client
+        common.downstream_local_address.socket_address.port_value = port
+        common.custom_tags[access_log.DETAILS_TAG] = details
+        common.downstream_transport_failure_reason = failure
+    return bytes(message.SerializeToString())
+
+
+def explained(node: Node, identity: SpiffeId, client: str, port: int, refused: bool) -> PlaintextEdge | None:
+    return PlaintextEdge(
+        client, f"{identity.namespace}/{node.pod}", port, refused, MtlsMode.PERMISSIVE, None, "no sidecar"
+    )
+
+
+async def told(collector: PlaintextCollector, *messages: bytes, namespace: str = "shop") -> None:
+    async def stream() -> AsyncIterator[bytes]:
+        for message in messages:
+            yield message
+
+    context: Any = Context(f"spiffe://cluster.local/ns/{namespace}/sa/web")
+    await collector._stream(stream(), context)
+
+
+def counted(collector: PlaintextCollector) -> list[tuple[str, int, bool, int]]:
+    return [(seen.edge.client, seen.edge.port, seen.edge.refused, seen.connections) for seen in collector.edges]
+
+
+async def test_connections_are_counted_by_client_port_and_outcome() -> None:
+    collector = PlaintextCollector(explained)
+    await told(
+        collector,
+        report(("10.0.0.9", 80, "-", ""), ("10.0.0.9", 80, "", ""), ("10.0.0.9", 81, "", "")),
+        report(("10.0.0.9", 80, access_log.NO_FILTER_CHAIN, ""), ("10.0.0.8", 80, "", "TLS_error:|bad")),
+    )
+
+    assert counted(collector) == [
+        ("10.0.0.8", 80, True, 1),
+        ("10.0.0.9", 80, False, 2),
+        ("10.0.0.9", 80, True, 1),
+        ("10.0.0.9", 81, False, 1),
+    ]
+
+
+async def test_what_the_tls_inspector_found_refuses_nobody() -> None:
+    collector = PlaintextCollector(explained)
+    await told(collector, report(("10.0.0.9", 80, "", f"{access_log.INSPECTED}WRONG_VERSION_NUMBER")))
+
+    assert counted(collector) == [("10.0.0.9", 80, False, 1)]
+
+
+async def test_an_edge_is_told_when_it_is_new_and_not_with_every_connection(caplog: pytest.LogCaptureFixture) -> None:
+    collector = PlaintextCollector(explained)
+    with caplog.at_level(logging.WARNING, "mutua.plaintext"):
+        await told(collector, report(("10.0.0.9", 80, "", "")), report(("10.0.0.9", 80, "", "")))
+
+    assert [record.getMessage() for record in caplog.records] == ["non-mTLS traffic"]
+    fields = caplog.records[0].__dict__["fields"]
+    assert (fields["client"], fields["server"], fields["outcome"]) == ("10.0.0.9", "shop/web-1", "accepted")
+
+
+@pytest.mark.parametrize(
+    ("namespace", "message"),
+    [("other", report(("10.0.0.9", 80, "", ""))), ("shop", b"\xff\xff"), ("shop", report(node="nonsense"))],
+    ids=["of another namespace", "no message", "no node"],
+)
+async def test_who_is_not_who_it_says_reports_nothing(namespace: str, message: bytes) -> None:
+    collector = PlaintextCollector(explained)
+
+    with pytest.raises(RefusedError):
+        await told(collector, message, namespace=namespace)
+    assert collector.edges == ()
+
+
+async def test_a_pod_that_is_gone_is_passed_over() -> None:
+    collector = PlaintextCollector(lambda *_: None)
+    await told(collector, report(("10.0.0.9", 80, "", "")))
+
+    assert collector.edges == ()
