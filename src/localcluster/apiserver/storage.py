@@ -222,6 +222,17 @@ class Store:
             key=lambda item: item[0],
         )
 
+    async def entries_at(self, resource: str, namespace: str | None, revision: int) -> list[tuple[Name, Stored]]:
+        """The objects at an earlier revision, ordered by namespace and name. GoneError if it is too old."""
+        upto, found = self.revision, dict(self._objects.get(resource, {}))
+        for change in reversed(await self.history(resource, None, revision, upto)):
+            if change.previous is None:
+                found.pop((change.namespace, change.name), None)
+            else:
+                found[change.namespace, change.name] = Stored(0, change.previous)
+        wanted = (item for item in found.items() if namespace is None or item[0][0] == namespace)
+        return sorted(wanted, key=lambda item: item[0])
+
     def count(self, resource: str) -> int:
         """How many there are."""
         return len(self._objects.get(resource, {}))

@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from localcluster.apiserver import conversion, scale
 from localcluster.apiserver.context import RequestContext, UserInfo
-from localcluster.apiserver.errors import BadRequestError, MethodNotAllowedError, UnsupportedMediaTypeError
+from localcluster.apiserver.errors import BadRequestError, GoneError, MethodNotAllowedError, UnsupportedMediaTypeError
 from localcluster.apiserver.http import access, negotiation, views, watching
 from localcluster.apiserver.http.targets import Target
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.resources import Resources, selection
+from localcluster.apiserver.storage import Name, Stored
 
 Object = dict[str, Any]
 
@@ -62,7 +63,7 @@ class Verbs:
                 return await self._get(request, target)
             case "GET", False:
                 self._require(target, "list")
-                return self._list(request, target)
+                return await self._list(request, target)
             case "POST", False:
                 self._require(target, "create")
                 return await self._create(request, target, user)
@@ -99,17 +100,17 @@ class Verbs:
         shown = views.of_object(kind, object, wanted, request.query_params.get("includeObject", ""))
         return negotiation.answer(shown, code=code, media_type=wanted.media_type, warnings=warnings)
 
-    def _list(self, request: Request, target: Target) -> Response:
+    async def _list(self, request: Request, target: Target) -> Response:
         query, kind = request.query_params, target.kind
         wanted = negotiation.wanted(request, views=("", "Table", "PartialObjectMetadataList"))
         selected = selection(kind, query.get("labelSelector"), query.get("fieldSelector"))
         store = self._resources.store
-        entries = store.entries(kind.storage_key, target.namespace)
         revision, start = _continuation(query.get("continue", ""))
         if start is None:
-            revision = store.revision
+            revision, entries = store.revision, store.entries(kind.storage_key, target.namespace)
         else:
-            entries = [entry for entry in entries if entry[0] > start]
+            # Every page shows the moment of the first one, so that the whole is what once was there.
+            entries = [entry for entry in await self._as_it_was(target, revision) if entry[0] > start]
         limit = _limit(query)
         if selected is not None:
             entries = [entry for entry in entries if selected(entry[1].object())]
@@ -128,6 +129,15 @@ class Verbs:
         objects = [conversion.from_stored(kind, stored.object()) for _, stored in entries]
         shown = views.of_list(kind, objects, metadata, wanted, query.get("includeObject", ""))
         return negotiation.answer(shown, media_type=wanted.media_type)
+
+    async def _as_it_was(self, target: Target, revision: int) -> list[tuple[Name, Stored]]:
+        try:
+            return await self._resources.store.entries_at(target.kind.storage_key, target.namespace, revision)
+        except GoneError as error:
+            raise GoneError(
+                "The provided continue parameter is too old to display a consistent list result. "
+                f"Start a new list without the continue parameter ({error.message})"
+            ) from error
 
     async def _create(self, request: Request, target: Target, user: UserInfo) -> Response:
         context = context_of(request, user)

@@ -241,3 +241,16 @@ def test_the_certificate_is_the_clusters(server: ApiServer) -> None:
     with pytest.raises(ssl.SSLCertVerificationError):
         connection.request("GET", "/readyz")
     connection.close()
+
+
+def test_pages_show_the_moment_of_the_first_one(server: ApiServer) -> None:
+    path = "/api/v1/namespaces/default/configmaps"
+    for name in ("page-a", "page-b", "page-d"):
+        server.request("POST", path, {"metadata": {"name": name, "labels": {"paged": "1"}}})
+    _, first = server.request("GET", f"{path}?labelSelector=paged&limit=1")
+    server.request("POST", path, {"metadata": {"name": "page-c", "labels": {"paged": "1"}}})
+    server.request("DELETE", f"{path}/page-d")
+    _, rest = server.request("GET", f"{path}?labelSelector=paged&continue={first['metadata']['continue']}")
+
+    assert [item["metadata"]["name"] for item in first["items"] + rest["items"]] == ["page-a", "page-b", "page-d"]
+    assert rest["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
