@@ -105,10 +105,12 @@ class Inputs:
         return [workload for workload in here if selector <= workload.labels] if selector else here
 
     def _workloads_by_namespace(self) -> Mapping[str, list[Workload]]:
-        found: dict[str, list[Workload]] = {"": list(self.snapshot.workloads.values())}
-        for workload in found[""]:
+        everywhere = list(self.snapshot.workloads.values())
+        found: dict[str, list[Workload]] = {}
+        for workload in everywhere:
             found.setdefault(workload.namespace, []).append(workload)
-        return found
+        # Manifests may name no namespace; their workloads are among all of them, and have no list of their own.
+        return found | {"": everywhere}
 
     @property
     def mesh_config(self) -> MeshConfig:

@@ -67,7 +67,11 @@ def from_files(sources: Iterable[str], namespace: str) -> Manifests:
             kind = kinds.by_api_version(str(head["apiVersion"]), str(head["kind"]))
             if kind is None:
                 continue
-            found = decode.from_mapping(kind, _placed(kind, head, namespace))
+            try:
+                found = decode.from_mapping(kind, _placed(kind, head, namespace))
+            except RecursionError:
+                broken.append(f"{name}:{document.line}: is nested too deeply, or holds itself by an alias")
+                continue
             unreadable += found.findings
             key = kind.key(found.value.metadata) if found.value is not None else _named(found.findings)
             if key[0] in SYSTEM_NAMESPACES:

@@ -126,3 +126,14 @@ def test_only_some_checks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     told = capsys.readouterr()
     assert told.out == "\n"
     assert "Executed analyzers:\n\t schema.ValidationAnalyzer\n" in told.err
+
+
+def test_manifests_without_a_namespace_and_one_that_holds_itself(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --all-namespaces nothing says where such objects are; they are judged all the same."""
+    pod = "apiVersion: v1\nkind: Pod\nmetadata: {name: web, labels: {app: web}}\nspec: {containers: [{name: web}]}\n"
+    policy = WRONG.replace("SOMETIMES", "STRICT").replace("wrong, namespace: shop", "all")
+    path = written(tmp_path, f"{pod}---{policy}---\n" + CLEAN.replace("{app: web}", "&a {app: *a}"))
+    assert run([*ALONE, "--all-namespaces", path]) == 65
+    assert "holds itself by an alias" in capsys.readouterr().err
