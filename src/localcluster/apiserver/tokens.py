@@ -205,6 +205,27 @@ def key_id(key: ec.EllipticCurvePrivateKey) -> str:
     return hashlib.sha256(public).hexdigest()
 
 
+def issuer_configuration() -> Object:
+    """`/.well-known/openid-configuration`: how others verify service account tokens (OpenID Connect Discovery)."""
+    return {
+        "issuer": ISSUER,
+        "jwks_uri": f"{ISSUER}/openid/v1/jwks",
+        "response_types_supported": ["id_token"],
+        "subject_types_supported": ["public"],
+        "id_token_signing_alg_values_supported": [_ALGORITHM],
+    }
+
+
+def key_set(key: ec.EllipticCurvePrivateKey) -> Object:
+    """`/openid/v1/jwks`: the public half of the signing key (RFC 7517)."""
+    import json
+
+    from jwt.algorithms import ECAlgorithm
+
+    public: Object = json.loads(ECAlgorithm.to_jwk(key.public_key()))
+    return {"keys": [{**public, "kid": key_id(key), "alg": _ALGORITHM, "use": "sig"}]}
+
+
 def _username(namespace: str, name: str) -> str:
     return f"system:serviceaccount:{namespace}:{name}"
 

@@ -11,6 +11,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from localcluster.apiserver import tokens
 from localcluster.apiserver.authn import Authenticator
 from localcluster.apiserver.context import UserInfo
 from localcluster.apiserver.errors import (
@@ -134,15 +135,22 @@ class Application:
 
                 negotiation.wanted(request, views=("",))
                 shown = openapi.v3_document("/".join(group_version), kinds)
+            case [".well-known", "openid-configuration"]:
+                shown = tokens.issuer_configuration()
+            case ["openid", "v1", "jwks"]:
+                key_set = tokens.key_set(self._authenticator.authority.key)
+                return Response(negotiation.encode(key_set), media_type="application/jwk-set+json")
             case [""]:
                 shown = {
                     "paths": [
+                        "/.well-known/openid-configuration",
                         "/api",
                         "/apis",
                         "/healthz",
                         "/livez",
                         "/openapi/v2",
                         "/openapi/v3",
+                        "/openid/v1/jwks",
                         "/readyz",
                         "/version",
                     ]

@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jwt
 import pytest
 from api_server import ApiServer
 
@@ -196,3 +197,15 @@ def test_view_edit_admin_and_roles_that_widen_them(server: ApiServer) -> None:
     assert not may("view", "get", "widgets", "example.com")
     server.kubectl("apply", "-f", "-", stdin=json.dumps(widening))
     assert may("view", "get", "widgets", "example.com")
+
+
+def test_others_can_verify_service_account_tokens(server: ApiServer, reader: str) -> None:
+    _, configuration = server.request("GET", "/.well-known/openid-configuration", token=reader)
+    _, keys = server.request("GET", "/openid/v1/jwks", token=reader)
+    (key,) = jwt.PyJWKSet.from_dict(keys).keys
+
+    claims = jwt.decode(reader, key, algorithms=["ES256"], audience=configuration["issuer"])
+
+    assert claims["sub"] == READER
+    assert key.key_id == jwt.get_unverified_header(reader)["kid"]
+    assert server.request("GET", "/openid/v1/jwks", Impersonate_User="jane")[0] == 403
