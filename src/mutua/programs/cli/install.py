@@ -27,17 +27,20 @@ def install(
     timeout: Annotated[str, typer.Option("--readiness-timeout", help="How long to wait, as in 300s or 5m.")] = "300s",
     revision: Revision = "",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the manifests, change nothing.")] = False,
+    output: Annotated[str, typer.Option("--output", "-o", help="How --dry-run prints: yaml or json.")] = "yaml",
     force: Annotated[bool, typer.Option("--force", hidden=True)] = False,
     verify: Annotated[bool, typer.Option("--verify", hidden=True)] = False,
 ) -> None:
     """Install the mesh, or bring an installation to what is asked for."""
     seconds = _seconds(timeout)
+    if output not in ("yaml", "json"):
+        raise InvalidInputError(f'output format "{output}" not supported', "choose yaml or json")
     operators = _operators(filename or [], revision, common.options(context))
     for path in values.unknown(values.chosen(operators, settings or ())):
         common.say(f"Warning: nothing reads the setting {path}; it is misspelt, or not supported")
     profile = values.resolve(operators, settings or ())["profile"]
     if dry_run:
-        _print(values.installation(values.resolve(operators, settings or ()), client_version()))
+        _print(values.installation(values.resolve(operators, settings or ()), client_version()), output)
         return
     if not yes:
         question = f'This will install mutua {client_version()} profile "{profile}" into the cluster. Proceed?'
@@ -61,7 +64,8 @@ def _operators(filenames: list[Path], revision: str, options: Options) -> list[T
     return operators
 
 
-def _print(wanted: Installation) -> None:
+def _print(wanted: Installation, output: str) -> None:
+    """Every object: YAML documents, or one JSON List, as kubectl applies them."""
     import sys
 
     import yaml
@@ -69,6 +73,9 @@ def _print(wanted: Installation) -> None:
     from mutua.installation import manifests
 
     objects = [item for component in manifests.components(wanted) for item in component.objects]
+    if output == "json":
+        common.print_object({"apiVersion": "v1", "kind": "List", "items": objects}, output)
+        return
     yaml.dump_all(objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
 
 

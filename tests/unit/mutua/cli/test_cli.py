@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from mutua.programs.cli import main
 from mutua.programs.cli.main import COMMANDS, run, shared_first
@@ -49,6 +50,7 @@ def test_every_command_helps(command: main.Command, capsys: pytest.CaptureFixtur
         (["pc", "secret", "-f", "/none"], 1, "/none cannot be read"),
         (["install", "--set", "profile=none", "--dry-run"], 1, "profile 'none' does not exist"),
         (["install", "--readiness-timeout", "soon"], 1, "is not a duration"),
+        (["install", "--dry-run", "-o", "xml"], 1, 'output format "xml" not supported'),
         (["uninstall", "-y"], 1, "one of the --revision or --purge flags must be set"),
         (["verify-install", "--kubeconfig", "/none"], 1, "the kubeconfig /none does not exist"),
     ],
@@ -140,3 +142,11 @@ def test_the_overview_loads_no_command() -> None:
         "sys.exit(f'loaded {heavy}' if heavy else code)"
     )
     subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_a_dry_run_prints_the_same_objects_in_both_forms(capsys: pytest.CaptureFixture[str]) -> None:
+    """`install --dry-run -o yaml|json`: documents, or one List."""
+    assert run(["install", "--dry-run", "-o", "yaml"]) == 0
+    documents = list(yaml.safe_load_all(capsys.readouterr().out))
+    assert run(["install", "--dry-run", "-o", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == documents
