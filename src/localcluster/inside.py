@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from localcluster.lifecycle import Cluster
+from localcluster.node.usage import own_memory, tree
 from localcluster.paths import ClusterPaths
 
 _SECONDS = 2.0
-_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +42,9 @@ def look(cluster: Cluster) -> Inside | None:
         return None
     nodes, pods = lists
     ready = [sum(map(_is_ready, items)) for items in lists]
-    return Inside(ready[0], len(nodes), ready[1], len(pods), _memory(cluster.pid))
+    return Inside(ready[0], len(nodes), ready[1], len(pods), own_memory(tree(cluster.pid)))
 
 
 def _is_ready(item: dict[str, Any]) -> bool:
     conditions = (item.get("status") or {}).get("conditions") or ()
     return any(condition["type"] == "Ready" and condition["status"] == "True" for condition in conditions)
-
-
-def _memory(pid: int) -> int:
-    """The memory of a process and of all below it; what ends meanwhile does not count."""
-    total, waiting = 0, [pid]
-    while waiting:
-        process = Path(f"/proc/{waiting.pop()}")
-        try:
-            pages = (process / "statm").read_text().split()
-            for thread in (process / "task").iterdir():
-                waiting += map(int, (thread / "children").read_text().split())
-        except OSError:
-            continue
-        total += (int(pages[1]) - int(pages[2])) * _PAGE_BYTES
-    return total

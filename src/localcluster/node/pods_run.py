@@ -6,14 +6,18 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from lightkube.utils.quantity import parse_quantity
+
 from localcluster.node.pods_container import NodeServices
 from localcluster.node.probes import ProbeKind, ProbeSettings
 from localcluster.node.probes_run import Answer, ContainerProbes
 from localcluster.node.runtime import Container, ExitStatus
+from localcluster.node.usage import exact_memory, own_memory, tree
 
 # What a container gets after its preStop hook has used up its grace period, as the kubelet gives it.
 _SHORTEST_GRACE_SECONDS = 2.0
 _HOOK_SECONDS = 3600.0
+_MEMORY_LOOK_SECONDS, _MEMORY_GLANCE_SECONDS = 1.0, 4.0
 
 
 class ContainerRun:
@@ -38,6 +42,30 @@ class ContainerRun:
         self._deadline = float("inf")
         self._nearer = asyncio.Event()
         self._probing: asyncio.Task[None] | None = None
+        self._limiting: asyncio.Task[None] | None = None
+        self.out_of_memory = False
+
+    def limit_memory(self) -> None:
+        """End the container when its processes together take more than `resources.limits.memory`.
+
+        No cgroup is asked for, since an ordinary user has none to give: the node looks once a second, and less often
+        as long as there is much room. What grows and ends in between is not noticed.
+        """
+        amount = ((self.spec.get("resources") or {}).get("limits") or {}).get("memory")
+        limit = parse_quantity(str(amount)) if amount else None
+        if limit:
+            self._limiting = asyncio.create_task(self._watch_memory(int(limit)), name=f"memory of {self.spec['name']}")
+
+    async def _watch_memory(self, limit: int) -> None:
+        used = limit
+        while True:
+            await asyncio.sleep(_MEMORY_LOOK_SECONDS if used * 2 > limit else _MEMORY_GLANCE_SECONDS)
+            processes = tree(self.container.pid)
+            used = own_memory(processes)
+            if used > limit and exact_memory(processes) > limit:
+                self.out_of_memory = True
+                self.container.kill(signal.SIGKILL)
+                return
 
     def start_probes(self, on_change: Callable[[ProbeKind, bool], None]) -> None:
         """Begin to ask the container how it is, until it ends."""
@@ -70,10 +98,11 @@ class ContainerRun:
         try:
             return await self.container.wait()
         finally:
-            if self._probing is not None:
-                self._probing.cancel()
-                with suppress(asyncio.CancelledError):
-                    await self._probing
+            for task in (self._probing, self._limiting):
+                if task is not None:
+                    task.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await task
 
     async def stop(self, deadline: float, message: str) -> None:
         """Stop it: preStop hook, SIGTERM, and SIGKILL at `deadline` (event loop seconds). Returns when it has ended.

@@ -261,6 +261,7 @@ class PodWorker:
     async def _watch(self, run: ContainerRun) -> Terminated:
         name = run.spec["name"]
         self._event("Normal", "Started", f"Started container {name}", container=name)
+        run.limit_memory()
         if self._ending is not None:
             self._stop_later(run, self._deadline - self._now(), f"Stopping container {name}")
         elif problem := await run.post_start():
@@ -271,7 +272,7 @@ class PodWorker:
         message = TerminationMessage(self._node.roots.disk, self._uid, run.spec, run.number)
         return Terminated(
             exit_code=status.code,
-            reason="Completed" if status.code == 0 else "Error",
+            reason="OOMKilled" if run.out_of_memory else "Completed" if status.code == 0 else "Error",
             started_at=run.container.started_at,
             finished_at=status.finished_at,
             message=message.read(status.code, self._log_path(name, run.number)),

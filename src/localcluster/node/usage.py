@@ -4,7 +4,7 @@ import asyncio
 import os
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +39,45 @@ def namespace_of(pid: int) -> int | None:
         return Path(f"/proc/{pid}/ns/pid").stat().st_ino
     except OSError:
         return None
+
+
+def tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for parent in found:
+        try:
+            for thread in Path(f"/proc/{parent}/task").iterdir():
+                found += map(int, (thread / "children").read_text().split())
+        except OSError:  # it has just ended
+            continue
+    return found
+
+
+def own_memory(pids: Iterable[int]) -> int:
+    """Bytes that the processes do not share with files; pages that forks still share count for each."""
+    total = 0
+    for pid in pids:
+        try:
+            pages = Path(f"/proc/{pid}/statm").read_text().split()
+        except OSError:
+            continue
+        total += (int(pages[1]) - int(pages[2])) * _PAGE_BYTES
+    return total
+
+
+def exact_memory(pids: Iterable[int]) -> int:
+    """Bytes of anonymous and shared memory, each page counted once; slower. 0 where the kernel does not tell."""
+    total = 0
+    for pid in pids:
+        try:
+            lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, _, amount = line.partition(":")
+            if name in ("Pss_Anon", "Pss_Shmem"):
+                total += int(amount.split()[0]) * 1024
+    return total
 
 
 def sample() -> Sample:

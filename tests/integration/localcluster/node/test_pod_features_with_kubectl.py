@@ -101,3 +101,15 @@ def test_a_look_inside_counts_what_is_there(node: Node) -> None:
     assert (found.ready_nodes, found.nodes) == (1, 1)
     assert 1 <= found.ready_pods <= found.pods
     assert found.memory_bytes > 20 << 20
+
+
+def test_a_container_that_takes_more_memory_than_its_limit_is_ended(node: Node) -> None:
+    grow = "import time; held = bytearray(200 << 20); print(len(held), flush=True); time.sleep(60)"
+    limits = {"resources": {"limits": {"memory": "64Mi"}}}
+    greedy = {"command": ["python3", "-c", grow], **limits}
+    modest = {"command": ["python3", "-c", grow.replace("200", "2")], **limits}
+    node.apply(pod("too-much", "", container=greedy, restartPolicy="Never"), pod("modest", "", container=modest))
+    node.kubectl("wait", "--for=jsonpath={.status.phase}=Failed", "pod/too-much", WAIT)
+    ended = "{.status.containerStatuses[0].state.terminated"
+    assert field(node, "pod too-much", f"{ended}.reason}} {ended}.exitCode}}") == "OOMKilled 137"
+    assert field(node, "pod modest", "{.status.phase} {.status.containerStatuses[0].restartCount}") == "Running 0"

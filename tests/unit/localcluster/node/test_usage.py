@@ -2,7 +2,7 @@
 
 import os
 
-from localcluster.node.usage import Sample, UsageMeter, between, namespace_of, sample
+from localcluster.node.usage import Sample, UsageMeter, between, exact_memory, namespace_of, own_memory, sample, tree
 
 
 def test_usage_is_what_came_between_two_samples() -> None:
@@ -30,3 +30,12 @@ async def test_a_meter_measures_over_a_window_of_its_own() -> None:
 
     first, second = await meter.measure(), await meter.measure()
     assert min(first.window_seconds, second.window_seconds) >= 0.5
+
+
+def test_a_tree_has_the_processes_below_and_their_memory() -> None:
+    own = os.getpid()
+
+    assert own in tree(own)
+    assert own_memory(tree(own)) > 1 << 20
+    assert exact_memory([own]) > 1 << 20
+    assert own_memory([2**22 + 1]) == exact_memory([2**22 + 1]) == 0
