@@ -23,8 +23,12 @@ FORGEABLE_HEADERS: Final = (
     "x-envoy-decorator-operation",
     "x-envoy-downstream-service-cluster",
     "x-envoy-downstream-service-node",
+    "x-envoy-external-address",
+    "x-envoy-ip-tags",
     "x-envoy-original-host",
     "x-envoy-original-path",
+    "x-envoy-peer-metadata",
+    "x-envoy-peer-metadata-id",
 )
 """Envoy believes these from anyone while `use_remote_address` is off; no peer of a sidecar has a right to them."""
 

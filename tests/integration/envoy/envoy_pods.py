@@ -272,12 +272,13 @@ class Pod:
         status = done.stdout.split(" ", 2)[1] if done.stdout.startswith("HTTP/") else ""
         return Answer(exit_code=done.returncode, status=int(status or 0), text=done.stdout, error=done.stderr)
 
-    async def python(self, program: str, *arguments: str) -> "Answer":
-        """Run a Python program in the pod."""
+    async def python(self, program: str, *arguments: str, given: str = "") -> "Answer":
+        """Run a Python program in the pod; `given` is what it reads."""
 
         def run() -> "Answer":
             done = subprocess.run(
                 [*self._inside, sys.executable, "-c", program, *arguments],
+                input=given,
                 capture_output=True,
                 text=True,
                 check=False,
