@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from localcluster import linux
-from localcluster.node import volumes_claims
+from localcluster.node import own_logs, volumes_claims
 from localcluster.node.agent_images import ImageTable
 from localcluster.node.agent_node import NODE_NAME, keep_lease, machine_facts, register
 from localcluster.node.client import ApiClient, Object
@@ -105,7 +105,8 @@ class _Agent:
         await self._streaming.start()
         exits.push_async_callback(self._streaming.close)
         exits.callback(self._context.host_ports.close)
-        for work in (self._rules.run(), self._events.run(), self._images.run(), self._node_ports.run()):
+        own = own_logs.run(self._context.paths)
+        for work in (self._rules.run(), self._events.run(), self._images.run(), self._node_ports.run(), own):
             _run_until_exit(work, exits)
         needed = (self._services, self._slices, self._config_maps, self._secrets, self._claims, self._volumes)
         for informer in needed:
