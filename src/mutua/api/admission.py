@@ -1,7 +1,5 @@
 """Kinds of the group admissionregistration.k8s.io: whom the API server asks, and for which objects."""
 
-from typing import Any
-
 import msgspec
 
 from mutua.api.meta import KubernetesObject, Lenient
@@ -23,13 +21,28 @@ class WebhookClientConfig(Lenient, frozen=True):
     url: str = ""
 
 
+class SelectorExpression(Lenient, frozen=True):
+    """One demand of a LabelSelector. Source: LabelSelectorRequirement of meta/v1."""
+
+    key: str
+    operator: str
+    values: tuple[str, ...] = ()
+
+
+class ObjectSelector(Lenient, frozen=True):
+    """Kubernetes' own LabelSelector, with expressions. Source: LabelSelector of meta/v1."""
+
+    match_labels: dict[str, str] = msgspec.field(default_factory=dict)
+    match_expressions: tuple[SelectorExpression, ...] = ()
+
+
 class Webhook(Lenient, frozen=True):
-    """One webhook; its selectors are Kubernetes LabelSelectors as written."""
+    """One webhook."""
 
     name: str = ""
     client_config: WebhookClientConfig = WebhookClientConfig()
-    namespace_selector: dict[str, Any] = msgspec.field(default_factory=dict)
-    object_selector: dict[str, Any] = msgspec.field(default_factory=dict)
+    namespace_selector: ObjectSelector = ObjectSelector()
+    object_selector: ObjectSelector = ObjectSelector()
 
 
 class MutatingWebhookConfiguration(KubernetesObject, frozen=True):

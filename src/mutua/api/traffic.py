@@ -44,6 +44,18 @@ class HttpMatch(Lenient, frozen=True):
     without_headers: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
+class FaultDelay(Lenient, frozen=True):
+    """A delay that is put in; `percent` has a successor."""
+
+    percent: int = 0
+
+
+class HttpFault(Lenient, frozen=True):
+    """Faults that are put in on purpose."""
+
+    delay: FaultDelay | None = None
+
+
 class HttpRoute(Lenient, frozen=True):
     """One HTTP route."""
 
@@ -51,7 +63,7 @@ class HttpRoute(Lenient, frozen=True):
     route: tuple[RouteDestination, ...] = ()
     mirror: Destination | None = None
     mirrors: tuple[Mirror, ...] = ()
-    fault: dict[str, Any] = msgspec.field(default_factory=dict)
+    fault: HttpFault | None = None
 
 
 class StreamMatch(Lenient, frozen=True):

@@ -108,7 +108,7 @@ def patches(inputs: Inputs) -> Iterator[Message]:
 def deprecated(inputs: Inputs) -> Iterator[Message]:
     """Fields that have a successor."""
     for item in inputs.subjects(kinds.VIRTUAL_SERVICE, VirtualService):
-        if any((route.fault.get("delay") or {}).get("percent") for route in item.spec.http):
+        if any(route.fault and route.fault.delay and route.fault.delay.percent for route in item.spec.http):
             detail = "HTTPFaultInjection.Delay.percent; use .percentage"
             yield istio("IST0002", subject(kinds.VIRTUAL_SERVICE, item), detail)
     for sidecar in inputs.subjects(kinds.SIDECAR, Sidecar):
