@@ -119,6 +119,10 @@ class XdsServer:
     async def _begin_phase(self) -> None:
         async with self._publishing:
             await self._give()
+        if self._rollout is None:
+            # The last phase may bring nothing new to anybody, and still it is news that the change is through.
+            for connection in list(self._connections.values()):
+                self._tell(connection)
 
     def _settle(self, connection: Connection, *, left: bool = False) -> None:
         """Take note of an acknowledgement, or of a proxy that left: the last one lets the rollout go on."""

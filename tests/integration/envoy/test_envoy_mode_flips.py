@@ -72,7 +72,7 @@ class Flipping:
         self.mesh.views[self.backend.name, self.backend.namespace] = server
         self.mesh.views[self.frontend.name, self.frontend.namespace] = client
         await self.mesh.xds.publish()
-        async with asyncio.timeout(BOUND_SECONDS):
+        async with asyncio.timeout(2 * BOUND_SECONDS):
             await self.mesh.until(lambda: self.mesh.xds.settled)
 
     @contextlib.asynccontextmanager
