@@ -22,6 +22,7 @@ JSON = "application/json"
 YAML = "application/yaml"
 LARGEST_BODY = 3 * 1024 * 1024
 _MOST_DISCARDED = 16 * 1024 * 1024
+_MOST_YAML_VALUES = 1_000_000
 PATCH_TYPES = {
     "application/json-patch+json": "json",
     "application/merge-patch+json": "merge",
@@ -98,6 +99,8 @@ async def document_of(request: Request) -> Any:
         if media_type == protobuf.MEDIA_TYPE:
             return protobuf.decode(raw)
         return decode_yaml(raw) if media_type in _YAML_TYPES else msgspec.json.decode(raw)
+    except RecursionError as error:
+        raise BadRequestError("the body of the request is nested too deeply") from error
     except (msgspec.DecodeError, ValueError) as error:
         raise BadRequestError(f"the body of the request cannot be read as {media_type}: {error}") from error
 
@@ -114,9 +117,24 @@ def decode_yaml(raw: bytes) -> Any:
         for letter, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
     }
     try:
-        return msgspec.to_builtins(yaml.load(raw, Loader))  # noqa: S506 - a subclass of the safe loader
+        document = yaml.load(raw, Loader)  # noqa: S506 - a subclass of the safe loader
+        if _expanded(document, {}) > _MOST_YAML_VALUES:
+            raise ValueError("its aliases make it too large")
+        return msgspec.to_builtins(document)
     except (yaml.YAMLError, msgspec.ValidationError, TypeError) as error:
         raise ValueError(str(error)) from error
+
+
+def _expanded(value: Any, known: dict[int, int]) -> int:
+    """How many values a document has once every alias stands for a copy: a few lines can mean billions."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        # Whoever is inside itself counts as endless.
+        known[id(value)] = _MOST_YAML_VALUES + 1
+        inner = value.values() if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_expanded(item, known) for item in inner)
+    return known[id(value)]
 
 
 def encode(document: Any, media_type: str = JSON) -> bytes:
