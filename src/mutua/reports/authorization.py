@@ -9,7 +9,9 @@ from mutua.reports.table import render
 HEADER = ("ACTION", "AuthorizationPolicy", "RULES")
 NOTHING_MATCHES = "_anonymous_match_nothing_"
 _ORDER = ("DENY", "ALLOW", "LOG", "CUSTOM")
-_RULE = re.compile(r"(?:istio-ext-authz-)?ns\[([^]]*)\]-policy\[([^]]*)\]-rule\[(\d+)\]")
+_RULE = re.compile(
+    r"(?:istio-ext-authz-.*-)?ns\[([^]]*)\]-policy\[([^]]*)\]-rule\[(\d+)\](?:-deny-due-to-bad-CUSTOM-action)?"
+)
 _TYPE = "type.googleapis.com/envoy.extensions.filters."
 _KINDS = {"http.rbac.v3.RBAC": "http", "http.rbac.v3.RBACPerRoute": "http", "network.rbac.v3.RBAC": "tcp"}
 
