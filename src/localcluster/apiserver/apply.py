@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 from typing import Any, NamedTuple
 
+import msgspec
+
 from localcluster.apiserver.context import RequestContext
 from localcluster.apiserver.errors import BadRequestError, ConflictError, FieldError
 from localcluster.apiserver.field_rules import FieldRules, Names
@@ -31,6 +33,8 @@ Object = dict[str, Any]
 _OWN_MANAGER = "kube-controller-manager"
 # Whom fields belong to that were there before anybody was recorded.
 _BEFORE = "before-first-apply"
+_KUBECTL = "kubectl"
+_LAST_APPLIED = "kubectl.kubernetes.io/last-applied-configuration"
 
 
 class Manager(NamedTuple):
@@ -64,7 +68,9 @@ def merge(kind: KindInfo, live: Object | None, applied: Object, subresource: str
     contested = {path for path, value in wanted.items() if path[-1] != ELEMENT and present.get(path, ...) != value}
     disputes = {other: fields & contested for other, fields in entries.items() if fields & contested}
     if disputes and not context.force:
-        raise _conflict(kind, applied, disputes)
+        refused = _without_own_earlier(disputes, base, present, rules, context)
+        if refused:
+            raise _conflict(kind, applied, refused)
     for other, fields in disputes.items():
         entries[other] = entries[other] - fields
     merged: Object = _merged(base, applied, rules, ())
@@ -75,6 +81,30 @@ def merge(kind: KindInfo, live: Object | None, applied: Object, subresource: str
     entries[manager] = set(wanted)
     _record(kind, merged, entries, base)
     return merged
+
+
+def _without_own_earlier(
+    disputes: dict[Manager, set[FieldPath]],
+    live: Object,
+    present: dict[FieldPath, Any],
+    rules: FieldRules,
+    context: RequestContext,
+) -> dict[Manager, set[FieldPath]]:
+    """The disputes without fields that kubectl itself applied from the client's side, and that nobody changed since.
+
+    So its users may go over to --server-side (apiserver/pkg/endpoints/handlers/fieldmanager, lastappliedmanager.go).
+    """
+    text = (live.get("metadata", {}).get("annotations") or {}).get(_LAST_APPLIED)
+    if context.field_manager != _KUBECTL or not isinstance(text, str):
+        return disputes
+    try:
+        earlier = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return disputes
+    if not isinstance(earlier, dict):
+        return disputes
+    own = {path for path, value in leaves(earlier, rules).items() if present.get(path, ...) == value}
+    return {manager: rest for manager, fields in disputes.items() if (rest := fields - own)}
 
 
 def track_create(kind: KindInfo, new: Object, context: RequestContext) -> None:

@@ -172,6 +172,16 @@ def test_server_side_apply_names_the_other_manager(server: ApiServer) -> None:
     assert server.kubectl("get", "cm", "ssa", "-n", "shop", "-o", "jsonpath={.data.k}") == "2"
 
 
+def test_client_side_appliers_go_over_to_the_server_side(server: ApiServer) -> None:
+    manifest = '{"apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"over","namespace":"shop"},"data":{"k":"%s"}}'
+    server.kubectl("apply", "-f", "-", stdin=manifest % "1")
+    server.kubectl("apply", "--server-side", "-f", "-", stdin=manifest % "2")
+    server.kubectl("patch", "cm", "over", "-n", "shop", "-p", '{"data":{"k":"patched"}}')
+    refused = server.kubectl("apply", "--server-side", "-f", "-", stdin=manifest % "3", succeeds=False)
+
+    assert 'conflict with "kubectl-patch" using v1: .data.k' in refused
+
+
 def test_scale_run_and_delete(server: ApiServer) -> None:
     server.kubectl("scale", "deployment/backend", "-n", "shop", "--replicas=3")
     server.kubectl(
