@@ -165,7 +165,8 @@ def _named(findings: Iterable[Finding]) -> Key:
 async def _of_kind(
     kube: KubeClient, kind: Kind, istio_namespace: str
 ) -> tuple[Kind, dict[Key, AnyObject], tuple[Finding, ...]]:
-    resource, raw_objects = kubernetes.resource(kind), []
+    resource = kubernetes.resource(kind)
+    raw_objects: list[msgspec.Raw] = []
     try:
         if kind in (kinds.CONFIG_MAP, kinds.SECRET):
             raw_objects += (await kube.list_raw(resource, istio_namespace)).objects
