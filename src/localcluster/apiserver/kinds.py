@@ -16,7 +16,8 @@ class KindInfo:
     """One resource of the API.
 
     `version` is the preferred and stored one, `served_versions` has all of them, preferred first. `short_names` and
-    `categories` are what kubectl accepts in place of `plural`. `definition` is the CustomResourceDefinition that
+    `categories` are what kubectl accepts in place of `plural`. `unserved` says what does not happen in this cluster for
+    objects that are only stored; whoever creates one is told. `definition` is the CustomResourceDefinition that
     declares the kind, None for the built-in ones. `stored_as` names the (group, plural) that keeps the objects where
     two groups serve the same ones (Event).
     """
@@ -34,6 +35,7 @@ class KindInfo:
     served_versions: tuple[str, ...] = ()
     list_kind: str = ""
     stored_as: tuple[str, str] = ("", "")
+    unserved: str = ""
     definition: dict[str, Any] | None = field(default=None, hash=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -105,8 +107,16 @@ PERSISTENT_VOLUME = _kind(
 REPLICATION_CONTROLLER = _kind(
     "", "v1", "ReplicationController", "replicationcontrollers", "rc", categories="all", subresources="status"
 )
-LIMIT_RANGE = _kind("", "v1", "LimitRange", "limitranges", "limits")
-RESOURCE_QUOTA = _kind("", "v1", "ResourceQuota", "resourcequotas", "quota", subresources="status")
+LIMIT_RANGE = _kind("", "v1", "LimitRange", "limitranges", "limits", unserved="no limit or default is applied")
+RESOURCE_QUOTA = _kind(
+    "",
+    "v1",
+    "ResourceQuota",
+    "resourcequotas",
+    "quota",
+    subresources="status",
+    unserved="nothing is counted or refused",
+)
 DEPLOYMENT = _kind("apps", "v1", "Deployment", "deployments", "deploy", categories="all", subresources="status scale")
 REPLICA_SET = _kind("apps", "v1", "ReplicaSet", "replicasets", "rs", categories="all", subresources="status scale")
 STATEFUL_SET = _kind("apps", "v1", "StatefulSet", "statefulsets", "sts", categories="all", subresources="status scale")
@@ -151,7 +161,13 @@ CUSTOM_RESOURCE_DEFINITION = _kind(
     subresources="status",
 )
 POD_DISRUPTION_BUDGET = _kind(
-    "policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", "pdb", subresources="status"
+    "policy",
+    "v1",
+    "PodDisruptionBudget",
+    "poddisruptionbudgets",
+    "pdb",
+    subresources="status",
+    unserved="no eviction is refused",
 )
 HORIZONTAL_POD_AUTOSCALER = _kind(
     "autoscaling",
@@ -161,9 +177,20 @@ HORIZONTAL_POD_AUTOSCALER = _kind(
     "hpa",
     categories="all",
     subresources="status",
+    unserved="nothing is scaled",
 )
-NETWORK_POLICY = _kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "netpol")
-INGRESS = _kind("networking.k8s.io", "v1", "Ingress", "ingresses", "ing", subresources="status")
+NETWORK_POLICY = _kind(
+    "networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", "netpol", unserved="it blocks no traffic"
+)
+INGRESS = _kind(
+    "networking.k8s.io",
+    "v1",
+    "Ingress",
+    "ingresses",
+    "ing",
+    subresources="status",
+    unserved="no controller routes its traffic",
+)
 STORAGE_CLASS = _kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", "sc", namespaced=False)
 TOKEN_REVIEW = _kind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", namespaced=False, verbs=CREATE_ONLY)
 SELF_SUBJECT_REVIEW = _kind(

@@ -63,6 +63,16 @@ def v3_document(path: str, kinds: Kinds) -> Document | None:
     return {**document, "paths": {**document["paths"], **added["paths"]}, "components": {"schemas": schemas}}
 
 
+V2_PROTOBUF = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+"""The only form that kubectl takes version 2 in; it asks when version 3 does not know a kind."""
+
+V2_WITHOUT_KINDS = b"\n\x032.0\x12\x15\n\nKubernetes\x12\x07v1.33.0B\x00"
+"""openapi.v2.Document {swagger, info {title, version}, paths {}}: whatever is asked about is not described there.
+
+kubectl then goes on to say that the server has no such kind, instead of that it cannot validate it.
+"""
+
+
 def v2_document(kinds: Kinds) -> Document:
     """`/openapi/v2`: every kind in one document, for clients that know only this form."""
     everything = [kind.at(version) for kind in _described(kinds) for version in kind.served_versions]

@@ -66,6 +66,8 @@ class Writer:
         if about.get("resourceVersion"):
             raise BadRequestError("resourceVersion should not be set on objects to be created")
         checks.check_place(self._store, kind, namespace, about.get("name") or about.get("generateName") or "")
+        if kind.unserved:
+            context.warnings.append(f"this local cluster only stores a {kind.kind}: {kind.unserved}")
         generates = not about.get("name") and bool(about.get("generateName"))
         object = defaults.apply(kind, object)
         for _ in range(_MOST_ATTEMPTS):

@@ -124,6 +124,8 @@ class Application:
             case ["openapi", "v2"]:
                 from localcluster.apiserver import openapi
 
+                if openapi.V2_PROTOBUF in request.headers.get("accept", ""):
+                    return Response(openapi.V2_WITHOUT_KINDS, media_type=openapi.V2_PROTOBUF.replace("@", "."))
                 negotiation.wanted(request, views=("",))
                 shown = openapi.v2_document(kinds)
             case ["openapi", "v3"]:

@@ -208,6 +208,25 @@ def test_strict_validation_names_the_unknown_field(server: ApiServer) -> None:
     assert 'unknown field "spec.replicaz"' in server.kubectl("apply", "-f", "-", stdin=wrong, succeeds=False)
 
 
+def test_an_unknown_kind_is_said_to_be_unknown(server: ApiServer) -> None:
+    stranger = "apiVersion: apps/v1\nkind: Stranger\nmetadata: {name: x}\n"
+
+    said = server.kubectl("apply", "-f", "-", stdin=stranger, succeeds=False)
+
+    assert 'no matches for kind "Stranger" in version "apps/v1"' in said
+
+
+def test_who_creates_what_has_no_effect_is_told(server: ApiServer) -> None:
+    policy = (
+        "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: shut, namespace: default}\n"
+        "spec: {podSelector: {}}\n"
+    )
+
+    said = server.kubectl("apply", "--warnings-as-errors", "-f", "-", stdin=policy, succeeds=False)
+
+    assert "Warning: this local cluster only stores a NetworkPolicy: it blocks no traffic" in said
+
+
 def test_dry_run_and_diff_change_nothing(server: ApiServer) -> None:
     created = server.kubectl("create", "configmap", "dry", "-n", "shop", "--dry-run=server", "-o", "name")
 
