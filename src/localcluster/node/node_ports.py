@@ -13,6 +13,9 @@ from localcluster.host_ports import HostPorts
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES = 65536
 _RETRY_SECONDS = 5.0
+# A service's rules follow its endpoints by moments; a client on the host can be quicker.
+_PATIENCE_SECONDS = 1.0
+_TRY_AGAIN_SECONDS = 0.05
 # struct linger: on, 0 seconds.
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 Target = tuple[str, int]
@@ -95,10 +98,21 @@ class NodePorts:
 
         return accept
 
+    async def _dial(self, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection to the service. Raises OSError if nobody is behind it, KeyError if it is gone."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return await asyncio.open_connection(*self._targets[port])
+            except OSError:
+                if clock() > end:
+                    raise
+            await asyncio.sleep(_TRY_AGAIN_SECONDS)
+
     async def _connect(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            address, number = self._targets[port]
-            inner_reader, inner_writer = await asyncio.open_connection(address, number)
+            inner_reader, inner_writer = await self._dial(port)
         except (OSError, KeyError):  # nobody behind the service, or it has just gone: the client is told by a reset
             writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
             writer.transport.abort()
