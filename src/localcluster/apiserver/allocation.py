@@ -117,6 +117,13 @@ class ServiceAllocator:
                 return address
         raise InternalServerError(f"every service address of {self._network} is taken")
 
+    def _free_port(self, held: set[str | int]) -> int:
+        """Any, as in Kubernetes: clusters side by side on one machine seldom ask the host for the same one."""
+        free = [port for port in self._ports if port not in self._used and port not in held]
+        if not free:
+            raise InternalServerError("every node port is taken")
+        return secrets.choice(free)
+
     def _node_ports(
         self, spec: Object, old: Object, before: set[str | int], held: set[str | int], problems: list[FieldError]
     ) -> None:
@@ -142,9 +149,7 @@ class ServiceAllocator:
                     continue
                 held.add(wanted)
             elif not wanted:
-                wanted = next((free for free in self._ports if free not in self._used and free not in held), None)
-                if wanted is None:
-                    raise InternalServerError("every node port is taken")
+                wanted = self._free_port(held)
                 held.add(wanted)
             port["nodePort"] = wanted
 
