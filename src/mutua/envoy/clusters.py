@@ -23,6 +23,10 @@ from mutua.mesh.proxy_view import (
 )
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0
+
+IDLE_SECONDS: Final = 4.0
+"""A server whose listener changed closes idle connections when its drain of 5 s ends. The client closes them before, so
+that no request meets a connection that is being closed. DestinationRule's http.idleTimeout overrides it."""
 NO_LIMIT: Final = 2**32 - 1
 INBOUND_SOURCE_ADDRESS: Final = "127.0.0.6"
 """Marks connections from the sidecar to its own application: capture lets them pass."""
@@ -65,6 +69,7 @@ def outbound(mesh: MeshView, trust: Trust, service: OutboundService, port: Outbo
     cluster.eds_cluster_config.eds_config.ads.SetInParent()
     cluster.eds_cluster_config.eds_config.resource_api_version = config_source_pb2.V3
     options = _http_options(port.protocol)
+    options.common_http_protocol_options.idle_timeout.CopyFrom(duration(IDLE_SECONDS))
     traffic.shape(cluster, options, port.traffic)
     if not service.addresses:
         cluster.lb_subset_config.CopyFrom(_by_address())

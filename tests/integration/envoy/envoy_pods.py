@@ -192,7 +192,7 @@ class Mesh:
         pod.start(
             *(envoy_binary(), "-c", str(pod.directory / "bootstrap.json"), "--use-dynamic-base-id"),
             *("--concurrency", "1", "--log-level", "warning", "--file-flush-interval-msec", "50"),
-            *("--drain-strategy", "immediate", "--drain-time-s", "1"),
+            *("--drain-strategy", "immediate", "--drain-time-s", "5"),
         )
         await self.until(lambda: (status := self.status(pod)) is not None and status.synced)
         await pod.ready()

@@ -22,8 +22,8 @@ pytestmark = [
 ]
 
 REQUESTS_PER_SECOND = 200
-SECONDS = 4
-"""Long enough for the flip and the pods' drain time of one second: connections of the old kind are gone by then."""
+SECONDS = 8
+"""Long enough for the flip and the pods' drain time of five seconds: connections of the old kind are gone by then."""
 
 LOAD = f"""
 import asyncio, json, sys, time
