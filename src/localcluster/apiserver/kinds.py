@@ -192,6 +192,15 @@ INGRESS = _kind(
     unserved="no controller routes its traffic",
 )
 STORAGE_CLASS = _kind("storage.k8s.io", "v1", "StorageClass", "storageclasses", "sc", namespaced=False)
+CERTIFICATE_SIGNING_REQUEST = _kind(
+    "certificates.k8s.io",
+    "v1",
+    "CertificateSigningRequest",
+    "certificatesigningrequests",
+    "csr",
+    namespaced=False,
+    subresources="approval status",
+)
 TOKEN_REVIEW = _kind("authentication.k8s.io", "v1", "TokenReview", "tokenreviews", namespaced=False, verbs=CREATE_ONLY)
 SELF_SUBJECT_REVIEW = _kind(
     "authentication.k8s.io", "v1", "SelfSubjectReview", "selfsubjectreviews", namespaced=False, verbs=CREATE_ONLY
@@ -260,6 +269,7 @@ BUILTIN: tuple[KindInfo, ...] = (
     NETWORK_POLICY,
     INGRESS,
     STORAGE_CLASS,
+    CERTIFICATE_SIGNING_REQUEST,
     TOKEN_REVIEW,
     SELF_SUBJECT_REVIEW,
     SUBJECT_ACCESS_REVIEW,

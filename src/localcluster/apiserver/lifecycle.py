@@ -6,7 +6,8 @@ import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from localcluster.apiserver import kinds
+from localcluster.apiserver import certificate_requests, kinds
+from localcluster.apiserver.context import UserInfo
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.metadata import timestamp
 
@@ -26,7 +27,7 @@ def _is(kind: KindInfo, other: KindInfo) -> bool:
     return (kind.group, kind.kind) == (other.group, other.kind)
 
 
-def prepare_for_create(kind: KindInfo, object: Object) -> None:
+def prepare_for_create(kind: KindInfo, object: Object, user: UserInfo) -> None:
     """Set a new object's server-side fields, and drop the status that only /status may write."""
     if "status" in kind.subresources and (kind.group, kind.kind) not in _STATUS_AT_CREATION:
         object.pop("status", None)
@@ -43,11 +44,15 @@ def prepare_for_create(kind: KindInfo, object: Object) -> None:
             metadata["finalizers"].append(DEFINITION_FINALIZER)
     elif _is(kind, kinds.JOB):
         _select_pods_of_job(object)
+    elif _is(kind, kinds.CERTIFICATE_SIGNING_REQUEST):
+        certificate_requests.prepare_for_create(object, user)
     _merge_string_data(kind, object)
 
 
 def prepare_for_update(kind: KindInfo, old: Object, new: Object, subresource: str | None) -> Object:
     """What is written when `new` replaces `old`, wholly or through a subresource: who may change which part."""
+    if _is(kind, kinds.CERTIFICATE_SIGNING_REQUEST):
+        return certificate_requests.prepare_for_update(old, new, subresource or "")
     if subresource == "status":
         metadata = old["metadata"]
         if "managedFields" in new["metadata"]:

@@ -47,7 +47,7 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         background = [
             asyncio.create_task(supervise("controllers", lambda: _controllers(resources, settings))),
             asyncio.create_task(supervise("definitions", lambda: resources.definitions.run(resources))),
-            asyncio.create_task(supervise("expiry of events", lambda: expiry.run(resources))),
+            asyncio.create_task(supervise("expiry", lambda: expiry.run(resources))),
         ]
         # What was loaded lives as long as the process; the collector need not look at it again.
         gc.freeze()

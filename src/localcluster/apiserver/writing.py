@@ -9,6 +9,7 @@ from typing import Any
 
 from localcluster.apiserver import (
     apply,
+    certificate_requests,
     checks,
     conversion,
     defaults,
@@ -73,7 +74,7 @@ class Writer:
         for _ in range(_MOST_ATTEMPTS):
             candidate = copy.deepcopy(object)
             metadata.prepare_for_create(kind, candidate)
-            lifecycle.prepare_for_create(kind, candidate)
+            lifecycle.prepare_for_create(kind, candidate, context.user)
             try:
                 return await self._insert(kind, namespace, candidate, context, applied=applied)
             except AlreadyExistsError:
@@ -171,6 +172,8 @@ class Writer:
             metadata.prepare_for_update(kind, old, new)
             checks.refuse_invalid(kind, new, schemas.validate(kind, new, "status" if subresource else "update", old))
             self._authorizer.refuse_escalation(kind, new, old, context.user)
+            if kind.storage_key == kinds.CERTIFICATE_SIGNING_REQUEST.storage_key:
+                self._authorizer.require_any(certificate_requests.required_rights(old, new, subresource, context.user))
             await self._webhooks.validate(Attributes(kind, "UPDATE", namespace, name, new, old, subresource), context)
             if not subresource:
                 self._complete_definition(kind, new, old)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,6 +105,11 @@ class Authorizer:
             resource=asked.resource,
             name=asked.name,
         )
+
+    def require_any(self, alternatives: Sequence[Attributes]) -> None:
+        """ForbiddenError, about the first of them, unless one is allowed; nothing is needed if there is none."""
+        if alternatives and not any(self.decide(asked).allowed for asked in alternatives):
+            self.require(alternatives[0])
 
     def rules_of(self, user: UserInfo, namespace: str) -> list[PolicyRule]:
         """Every rule that holds for the user in a namespace ("": at the cluster scope only)."""

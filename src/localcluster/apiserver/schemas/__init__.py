@@ -6,6 +6,7 @@ from typing import Any
 from localcluster.apiserver.errors import FieldError
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.schemas import (
+    certificates,
     configuration,
     custom,
     extensions,
@@ -41,6 +42,9 @@ _RULES: dict[tuple[str, str], _Rule] = {
     ("apps", "DaemonSet"): workloads.validate,
     ("batch", "Job"): lambda _, value, old: workloads.validate_job(value, old),
     ("batch", "CronJob"): lambda _, value, _old: workloads.validate_cron_job(value),
+    ("certificates.k8s.io", "CertificateSigningRequest"): (
+        lambda _, value, old: [] if old is not None else certificates.validate(value)
+    ),
     ("coordination.k8s.io", "Lease"): lambda _, value, _old: extensions.validate_lease(value),
     ("rbac.authorization.k8s.io", "Role"): lambda _, value, _old: extensions.validate_role(value),
     ("rbac.authorization.k8s.io", "ClusterRole"): lambda _, value, _old: extensions.validate_role(value),
@@ -57,6 +61,10 @@ _RULES: dict[tuple[str, str], _Rule] = {
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): (
         lambda _, value, _old: extensions.validate_webhooks(value)
     ),
+}
+
+_STATUS_RULES: dict[tuple[str, str], Callable[[_Object, _Object | None], list[FieldError]]] = {
+    ("certificates.k8s.io", "CertificateSigningRequest"): certificates.validate_status,
 }
 
 
@@ -108,6 +116,8 @@ def validate(kind: KindInfo, value: _Object, operation: str = "create", old: _Ob
         found += rule(kind, value, before) if rule is not None else []
         shape = struct_of_kind(kind.group, kind.version, kind.kind)
         found += required.missing(shape, value) if shape is not None else []
+    elif (of_status := _STATUS_RULES.get((kind.group, kind.kind))) is not None:
+        found += of_status(value, old)
     return _distinct(found)
 
 

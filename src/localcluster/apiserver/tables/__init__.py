@@ -47,6 +47,7 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     ("coordination.k8s.io", "Lease"): cluster.LEASES,
     ("policy", "PodDisruptionBudget"): cluster.DISRUPTION_BUDGETS,
     ("storage.k8s.io", "StorageClass"): cluster.STORAGE_CLASSES,
+    ("certificates.k8s.io", "CertificateSigningRequest"): cluster.CERTIFICATE_REQUESTS,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): cluster.CREATED,
     (_ADMISSION, "MutatingWebhookConfiguration"): cluster.WEBHOOK_CONFIGURATIONS,
     (_ADMISSION, "ValidatingWebhookConfiguration"): cluster.WEBHOOK_CONFIGURATIONS,

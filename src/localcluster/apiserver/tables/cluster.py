@@ -16,6 +16,7 @@ from localcluster.apiserver.tables.cells import (
     Column,
     Printer,
     age,
+    duration,
     name_of,
     since,
     wide,
@@ -179,6 +180,23 @@ def _storage_class(item: Object, now: datetime) -> list[Cell]:
     ]
 
 
+def _certificate_request(item: Object, now: datetime) -> list[Cell]:
+    spec, status = item.get("spec") or {}, item.get("status") or {}
+    types = [condition.get("type") for condition in status.get("conditions") or ()]
+    # A denial is shown even of a request that was approved (printers/internalversion).
+    decided = next((name for name in ("Denied", "Approved") if name in types), "Pending")
+    words = [decided, *(["Failed"] if "Failed" in types else []), *(["Issued"] if status.get("certificate") else [])]
+    seconds = spec.get("expirationSeconds")
+    return [
+        name_of(item),
+        age(item, now),
+        spec.get("signerName") or NONE,
+        spec.get("username", ""),
+        NONE if seconds is None else duration(seconds),
+        ",".join(words),
+    ]
+
+
 NAMESPACES = Printer((NAME, Column("Status"), AGE), _namespace)
 NODES = Printer(
     (
@@ -208,6 +226,17 @@ EVENTS = Printer(
         Column("Name", priority=1, format="name"),
     ),
     _event,
+)
+CERTIFICATE_REQUESTS = Printer(
+    (
+        NAME,
+        AGE,
+        Column("SignerName"),
+        Column("Requestor"),
+        Column("RequestedDuration"),
+        Column("Condition"),
+    ),
+    _certificate_request,
 )
 LEASES = Printer((NAME, Column("Holder"), AGE), _lease)
 WEBHOOK_CONFIGURATIONS = Printer((NAME, Column("Webhooks", "integer"), AGE), _webhooks)
