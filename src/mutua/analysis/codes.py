@@ -254,6 +254,7 @@ _OWN: Final = (
     Code("MUT0014", "StrictCutsOffWebhook", _E),
     Code("MUT0015", "StrictCutsOffScraper", _W),
     Code("MUT0016", "CertificateExpires", _W),
+    Code("MUT0017", "PeerAuthenticationDryRun", _I),
 )
 
 ISTIO: Final = {entry.code: entry for entry in _ISTIO}

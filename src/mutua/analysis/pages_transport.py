@@ -201,4 +201,23 @@ data: {ca-cert.pem: "...", ca-key.pem: "...", root-cert.pem: "...", cert-chain.p
         "the old "
         "one ends.",
     ),
+    Page(
+        "MUT0017",
+        'A PeerAuthentication carries the annotation `istio.io/dry-run: "true"`. It refuses nobody, changes no mode '
+        "and overrides no other policy; what it would refuse is counted and told.",
+        """
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata:
+  name: strict-mtls
+  namespace: secure-apps
+  annotations: {istio.io/dry-run: "true"}
+spec: {mtls: {mode: STRICT}}
+""",
+        "Clients without mutual TLS go on as before. The control plane's log says `dry_run=` for each that the policy "
+        "would refuse. It is judged as if it decided its level (mesh, namespace or workload); the message says if an "
+        "older policy would keep it from that.",
+        "`mutua plaintext -n NAMESPACE` shows the connections that would have been refused. When there are none left, "
+        "take the annotation away, and the policy is enforced.",
+    ),
 )

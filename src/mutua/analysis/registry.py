@@ -12,6 +12,7 @@ from mutua.analysis.checks import (
     gateway,
     injection,
     peer_authentication,
+    peer_authentication_dry_run,
     schema,
     selectors,
     service,
@@ -22,6 +23,7 @@ from mutua.analysis.checks import (
 CHECKS: Final[tuple[Check, ...]] = (
     *schema.CHECKS,
     *peer_authentication.CHECKS,
+    *peer_authentication_dry_run.CHECKS,
     *destination_rule.CHECKS,
     *selectors.CHECKS,
     *authorization_policy.CHECKS,

@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from mutua.api import security
+from mutua.api import dry_run, security
 from mutua.api.validation import authorization_policy
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
@@ -19,10 +19,6 @@ from mutua.mesh.proxy_view import (
 )
 from mutua.mesh.selectors import NO_LABELS, Labels, labels_of
 
-DRY_RUN_ANNOTATION: Final = "istio.io/dry-run"
-
-# Go's strconv.ParseBool, which reads the annotation in Istio. Any other text means that the policy is enforced.
-_TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _RULE_FIELD: Final = re.compile(r"spec\.rules\[(\d+)\]")
 _NOBODY: Final = Rule(conditions=(Condition("invalid", ("",)),))
 """A rule that asks for what does not exist. An ALLOW rule with such a condition is void."""
@@ -102,7 +98,7 @@ def _effective(item: security.AuthorizationPolicy) -> EffectivePolicy:
         name=item.metadata.name,
         action=AuthorizationAction(spec.action.value),
         rules=tuple(_rule(rule) for rule in spec.rules),
-        dry_run=item.metadata.annotations.get(DRY_RUN_ANNOTATION, "") in _TRUE,
+        dry_run=dry_run.is_dry_run(item.metadata),
         provider=spec.provider.name if spec.provider else "",
     )
 

@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+import msgspec
+
+from mutua.api.dry_run import is_dry_run
 from mutua.api.meta import age_order
 from mutua.api.security import MutualTls, MutualTlsMode, PeerAuthentication
 from mutua.mesh.proxy_view import Frozen, MtlsMode, ObjectRef
@@ -23,14 +26,19 @@ class Policy(Frozen, frozen=True):
     selector: Labels
     mode: MtlsMode | None
     ports: tuple[tuple[int, MtlsMode | None], ...] = ()
+    dry_run: bool = False
 
 
 class PeerPolicies(Frozen, frozen=True):
-    """All that can decide about workloads of one namespace. Workload-level policies are in order of age."""
+    """All that can decide about workloads of one namespace. Workload-level policies are in order of age.
+
+    `rehearsed`: the same as if each policy in dry run decided its level; None if there is no dry run.
+    """
 
     mesh: Policy | None = None
     namespace: Policy | None = None
     workloads: tuple[Policy, ...] = ()
+    rehearsed: "PeerPolicies | None" = None
 
     @property
     def can_disable(self) -> bool:
@@ -51,20 +59,34 @@ class EffectiveMode(Frozen, frozen=True):
         """The mode of one workload port."""
         return next((mode for port, mode in self.ports if port == number), self.default)
 
+    def decider(self, number: int) -> ObjectRef | None:
+        """Who decided about one workload port."""
+        return self.ports_decided_by if any(port == number for port, _ in self.ports) else self.decided_by
+
 
 def policies_for(namespace: str, root_namespace: str, objects: Iterable[PeerAuthentication]) -> PeerPolicies:
     """What can decide about workloads of the namespace, from the objects of it and of the root namespace.
 
-    Per level the oldest object wins. A policy with a selector in the root namespace decides nothing.
+    Per level the oldest object wins. A policy with a selector in the root namespace decides nothing, nor does one in
+    dry run; among the rehearsed, those in dry run come before the others.
     """
+    policies = [_policy(item) for item in sorted(objects, key=lambda item: age_order(item.metadata))]
+    live = [policy for policy in policies if not policy.dry_run]
+    decided = _by_level(namespace, root_namespace, live)
+    if len(live) == len(policies):
+        return decided
+    tried = [policy for policy in policies if policy.dry_run]
+    return msgspec.structs.replace(decided, rehearsed=_by_level(namespace, root_namespace, [*tried, *live]))
+
+
+def _by_level(namespace: str, root_namespace: str, policies: Iterable[Policy]) -> PeerPolicies:
     mesh = own = None
     workloads: list[Policy] = []
-    for item in sorted(objects, key=lambda item: age_order(item.metadata)):
-        policy = _policy(item)
-        if item.metadata.namespace == root_namespace:
+    for policy in policies:
+        if policy.source.namespace == root_namespace:
             if not policy.selector:
                 mesh = mesh or policy
-        elif item.metadata.namespace == namespace:
+        elif policy.source.namespace == namespace:
             if policy.selector:
                 workloads.append(policy)
             else:
@@ -93,6 +115,18 @@ def effective(policies: PeerPolicies, labels: Labels) -> EffectiveMode:
     return EffectiveMode(mode, ports, decided_by, workload.source)
 
 
+def refused_by_dry_run(policies: PeerPolicies, labels: Labels, port: int) -> ObjectRef | None:
+    """The policy in dry run that would make a port STRICT which takes plaintext now; None if there is none."""
+    rehearsed = policies.rehearsed
+    if rehearsed is None or effective(policies, labels).on_port(port) is MtlsMode.STRICT:
+        return None
+    if effective(rehearsed, labels).on_port(port) is not MtlsMode.STRICT:
+        return None
+    workload = next((policy for policy in rehearsed.workloads if policy.selector <= labels), None)
+    levels = (workload, rehearsed.namespace, rehearsed.mesh)
+    return next((policy.source for policy in levels if policy and policy.dry_run), None)
+
+
 def namespace_mode(policies: PeerPolicies) -> MtlsMode | None:
     """What the mesh and namespace levels alone say; None if there is neither."""
     if policies.mesh is None and policies.namespace is None:
@@ -101,7 +135,10 @@ def namespace_mode(policies: PeerPolicies) -> MtlsMode | None:
 
 
 class Ineffective(NamedTuple):
-    """A policy that decides nothing: an older one covers the same, or (None) it selects in the root namespace."""
+    """A policy that decides nothing: an older one covers the same, or (None) it selects in the root namespace.
+
+    One in dry run stands in nobody's way, and is none of these.
+    """
 
     policy: PeerAuthentication
     older: PeerAuthentication | None
@@ -113,6 +150,8 @@ def ineffective(objects: Iterable[PeerAuthentication], root_namespace: str) -> l
     levels: dict[tuple[str, Labels], PeerAuthentication] = {}
     for item in sorted(objects, key=lambda item: age_order(item.metadata)):
         policy = _policy(item)
+        if policy.dry_run:
+            continue
         if policy.selector and item.metadata.namespace == root_namespace:
             found.append(Ineffective(item, None))
             continue
@@ -130,6 +169,7 @@ def _policy(item: PeerAuthentication) -> Policy:
         selector=labels_of(spec.selector.match_labels) if spec.selector else NO_LABELS,
         mode=_mode(spec.mtls),
         ports=tuple(sorted(ports, key=lambda entry: entry[0])),
+        dry_run=is_dry_run(metadata),
     )
 
 

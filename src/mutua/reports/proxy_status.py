@@ -47,7 +47,10 @@ class ProxyState(msgspec.Struct, frozen=True):
 
 
 class PlaintextSeen(msgspec.Struct, frozen=True):
-    """One client that speaks to one server's port without mutual TLS, as the control plane saw it."""
+    """One client that speaks to one server's port without mutual TLS, as the control plane saw it.
+
+    `dry_run` is the policy in dry run, namespace/name, that would have refused `would_refuse` of the connections.
+    """
 
     client: str
     server: str
@@ -55,6 +58,8 @@ class PlaintextSeen(msgspec.Struct, frozen=True):
     refused: bool
     connections: int
     reason: str
+    dry_run: str = ""
+    would_refuse: int = 0
 
 
 def cause(resource: str, reason: str, rule: str = "") -> str:

@@ -103,6 +103,8 @@ def plaintext_seen(edges: Iterable[Seen]) -> list[PlaintextSeen]:
             each.edge.refused,
             each.connections,
             each.edge.reason,
+            f"{each.edge.would_refuse.namespace}/{each.edge.would_refuse.name}" if each.edge.would_refuse else "",
+            each.would_refuse,
         )
         for each in edges
     ]

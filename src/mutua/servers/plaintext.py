@@ -39,10 +39,14 @@ _Key: TypeAlias = tuple[str, str, int, bool]
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """An edge and how often it was used since the control plane started."""
+    """An edge and how often it was used since the control plane started.
+
+    `would_refuse` counts the connections that the policy in dry run, which the edge names, would have refused.
+    """
 
     edge: PlaintextEdge
     connections: int
+    would_refuse: int = 0
     told: int = 0  # connections of the last line
 
 
@@ -110,12 +114,20 @@ class PlaintextCollector:
             # The one that was quiet for longest goes: each use moves an edge to the end.
             del self._seen[next(iter(self._seen))]
         total = connections + (earlier.connections if earlier else 0)
-        self._seen[key] = Seen(edge, total, earlier.told if earlier else 0)
-        if earlier is None:
+        rehearsed = connections if edge.would_refuse else 0
+        same_rehearsal = earlier is not None and earlier.edge.would_refuse == edge.would_refuse
+        if earlier is not None and same_rehearsal:
+            rehearsed += earlier.would_refuse
+        self._seen[key] = Seen(edge, total, rehearsed, earlier.told if earlier else 0)
+        if earlier is None or (edge.would_refuse and not same_rehearsal):
             self._tell(key, self._seen[key])
 
     def _tell(self, key: _Key, seen: Seen) -> None:
         edge = seen.edge
+        rehearsal: dict[str, object] = {}
+        if edge.would_refuse is not None:
+            name = f"{edge.would_refuse.namespace}/{edge.would_refuse.name}"
+            rehearsal = {"dry_run": f"{name} would refuse it", "would_refuse": seen.would_refuse}
         _log.warn(
             "non-mTLS traffic",
             client=edge.client,
@@ -126,5 +138,6 @@ class PlaintextCollector:
             mode=edge.mode.value,
             policy=f"{edge.policy.namespace}/{edge.policy.name}" if edge.policy else "default",
             reason=edge.reason,
+            **rehearsal,
         )
         self._seen[key] = msgspec.structs.replace(seen, told=seen.connections)

@@ -89,8 +89,7 @@ def to_workload(
         return _unguarded(f"{server.namespace}/{server.name}", sent, client_rule)
     effective = snapshot.mode_of(server)
     mode = effective.on_port(port)
-    by_port = any(number == port for number, _ in effective.ports)
-    policy = effective.ports_decided_by if by_port else effective.decided_by
+    policy = effective.decider(port)
     accepted, reason = _accepts(mode, sent)
     said_by = f"{policy.kind} {policy.namespace}/{policy.name}" if policy else "the default"
     return Verdict(accepted, sent, f"{reason}: port {port} is {mode.value} by {said_by}", client_rule, policy)

@@ -1,6 +1,6 @@
 """A connection that came without mutual TLS: who made it, to whom, and why it has none."""
 
-from mutua.mesh import view
+from mutua.mesh import peer_authentication, view
 from mutua.mesh.proxy_view import ClientTlsMode, Frozen, MtlsMode, ObjectRef
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
@@ -16,6 +16,7 @@ class PlaintextEdge(Frozen, frozen=True):
     mode: MtlsMode
     policy: ObjectRef | None  # who decided the mode; None: nobody, the default
     reason: str
+    would_refuse: ObjectRef | None = None  # the policy in dry run that would have refused it; None if none would
 
 
 def explain(
@@ -24,15 +25,19 @@ def explain(
     """What one such connection means among the objects of the snapshot. `refused` is what the server's Envoy did."""
     client = snapshot.workload_by_address(client_address)
     effective = snapshot.mode_of(server)
-    by_port = any(number == port for number, _ in effective.ports)
     return PlaintextEdge(
         client=f"{client.namespace}/{client.name}" if client else client_address,
         server=f"{server.namespace}/{server.name}",
         port=port,
         refused=refused,
         mode=effective.on_port(port),
-        policy=effective.ports_decided_by if by_port else effective.decided_by,
+        policy=effective.decider(port),
         reason=_reason(snapshot, client, server, port),
+        would_refuse=None
+        if refused
+        else peer_authentication.refused_by_dry_run(
+            snapshot.inbound(server.namespace).peer_policies, server.labels, port
+        ),
     )
 
 

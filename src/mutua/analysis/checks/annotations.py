@@ -91,7 +91,7 @@ _KNOWN: Final[dict[str, tuple[str, ...]]] = {
     "traffic.istio.io/nodeSelector": _SERVICE,
     "kubernetes.io/ingress.class": ("Ingress",),
     "galley.istio.io/analyze-suppress": _ANY,
-    "istio.io/dry-run": ("AuthorizationPolicy",),
+    "istio.io/dry-run": ("AuthorizationPolicy", "PeerAuthentication"),
     "install.operator.istio.io/chart-owner": _ANY,
     "topology.istio.io/controlPlaneClusters": ("Namespace",),
     "gateway.istio.io/controller-version": _ANY,

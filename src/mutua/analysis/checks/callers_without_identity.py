@@ -70,8 +70,7 @@ def scrapers(inputs: Inputs) -> Iterator[Message]:
             continue
         effective = snapshot.mode_of(server)
         if effective.on_port(int(port)) is MtlsMode.STRICT:
-            by_port = any(number == int(port) for number, _ in effective.ports)
-            policy = effective.ports_decided_by if by_port else effective.decided_by
+            policy = effective.decider(int(port))
             found.setdefault((server.namespace, int(port), policy), []).append(server)
     for (namespace, number, policy), servers in found.items():
         who = f"{words.listed(bare)} has no sidecar" if bare else "a scraper without a sidecar is shut out"

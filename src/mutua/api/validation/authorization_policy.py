@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from typing import Final
 
+from mutua.api import dry_run
 from mutua.api.findings import Violation, error, warning
 from mutua.api.security import Action, AuthorizationPolicy, Condition, Operation, Rule, Source
 from mutua.api.validation import common
 
-_DRY_RUN: Final = "istio.io/dry-run"
-_BOOLEANS: Final = frozenset({"1", "t", "T", "TRUE", "true", "True", "0", "f", "F", "FALSE", "false", "False"})
 _ADDRESS_FIELDS: Final = frozenset({"ip_blocks", "not_ip_blocks", "remote_ip_blocks", "not_remote_ip_blocks"})
 _PORT_FIELDS: Final = frozenset({"ports", "not_ports"})
 
@@ -74,15 +73,11 @@ def _action(item: AuthorizationPolicy) -> Iterator[Violation]:
         yield error(
             "spec.rules", f"{spec.action.value} action without `rules` is meaningless as it will never be triggered"
         )
-    dry_run = item.metadata.annotations.get(_DRY_RUN)
-    if dry_run is None:
-        return
-    field = f"metadata.annotations[{_DRY_RUN}]"
-    if dry_run not in _BOOLEANS:
-        yield error(field, f"has annotation {_DRY_RUN} with invalid value ({dry_run})", "write true or false")
-    if spec.action not in (Action.ALLOW, Action.DENY):
-        only = f"the annotation {_DRY_RUN} currently only supports action ALLOW/DENY, found action {spec.action.value}"
-        yield error(field, only)
+    yield from common.dry_run(item.metadata)
+    if dry_run.ANNOTATION in item.metadata.annotations and spec.action not in (Action.ALLOW, Action.DENY):
+        name = dry_run.ANNOTATION
+        only = f"the annotation {name} currently only supports action ALLOW/DENY, found action {spec.action.value}"
+        yield error(f"metadata.annotations[{name}]", only)
 
 
 def _rule(rule: Rule, index: int, action: Action) -> Iterator[Violation]:

@@ -4,8 +4,9 @@ import ipaddress
 from collections.abc import Iterator
 from typing import Final
 
+from mutua.api.dry_run import ANNOTATION, FALSE, TRUE
 from mutua.api.findings import Violation, error, warning
-from mutua.api.meta import LabelSelector, TargetReference, duration_seconds
+from mutua.api.meta import LabelSelector, ObjectMeta, TargetReference, duration_seconds
 
 _TARGETS: Final = frozenset(
     {
@@ -31,6 +32,14 @@ def selector(value: LabelSelector | None, field: str = "spec.selector") -> Itera
             yield error(f"{field}.matchLabels", f"empty key is not supported in selector: {pair}")
         if "*" in key or "*" in label:
             yield error(f"{field}.matchLabels", f"wildcard is not supported in selector: {pair}")
+
+
+def dry_run(metadata: ObjectMeta) -> Iterator[Violation]:
+    """The annotation is a boolean: what is meant as a rehearsal must not be enforced by a slip of the pen."""
+    value = metadata.annotations.get(ANNOTATION)
+    if value is not None and value not in TRUE | FALSE:
+        field = f"metadata.annotations[{ANNOTATION}]"
+        yield error(field, f"has annotation {ANNOTATION} with invalid value ({value})", "write true or false")
 
 
 def targets(

@@ -11,6 +11,7 @@ def violations(item: PeerAuthentication) -> Iterator[Violation]:
     """Port-level modes need a selector, and port numbers as keys."""
     spec = item.spec
     yield from common.selector(spec.selector)
+    yield from common.dry_run(item.metadata)
     if spec.port_level_mtls is None:
         return
     if spec.selector is None or not spec.selector.match_labels:

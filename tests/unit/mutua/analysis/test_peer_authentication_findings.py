@@ -65,3 +65,14 @@ def test_a_port_of_the_service_is_not_one_of_the_workload() -> None:
     ]
     workload_port = selecting("ports", 1, "app: backend", ", portLevelMtls: {8080: {mode: DISABLE}}")
     assert told(BACKEND + workload_port, "MUT0004") == []
+
+
+def test_a_dry_run_says_what_it_would_change_and_who_is_older() -> None:
+    tried = POLICIES.replace("name: default,", 'name: tried, annotations: {istio.io/dry-run: "true"},')
+    permissive = tried.replace("mode: STRICT", "mode: DISABLE").replace("mode: PERMISSIVE", "mode: STRICT")
+    assert told(permissive + BACKEND, "MUT0001") == []
+    assert told(permissive + BACKEND, "MUT0017") == [
+        "PeerAuthentication secure-apps/tried: is a dry run: it refuses nobody and changes no mode; enforced, it would"
+        " make backend STRICT, were it not for secure-apps/strict-mtls, which is older and covers the same workloads"
+        " (`mutua plaintext -n secure-apps` counts whom it would refuse)"
+    ]

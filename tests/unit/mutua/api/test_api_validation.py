@@ -105,3 +105,12 @@ def test_common_policies_are_accepted(kind: str, spec: Any) -> None:
 def test_path_templates_are_whole_segments(path: str, valid: bool) -> None:
     findings, _ = judge("AuthorizationPolicy", {"rules": [{"to": [{"operation": {"paths": [path]}}]}]})
     assert (not findings) is valid
+
+
+@pytest.mark.parametrize("kind", ["PeerAuthentication", "AuthorizationPolicy"])
+def test_a_dry_run_is_written_as_a_boolean(kind: str) -> None:
+    for value, accepted in (("true", True), ("0", True), ("yes", False), ("", False)):
+        findings, _ = judge(kind, {}, {"istio.io/dry-run": value})
+        assert [finding.field for finding in findings] == (
+            [] if accepted else ["metadata.annotations[istio.io/dry-run]"]
+        )

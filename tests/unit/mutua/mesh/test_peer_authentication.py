@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from mutua.api import decode, kinds
@@ -21,9 +22,11 @@ def read(manifest: dict[str, Any]) -> PeerAuthentication:
 
 
 def policy(
-    namespace: str, name: str, spec: dict[str, Any], created: str = "2024-01-01T00:00:00Z"
+    namespace: str, name: str, spec: dict[str, Any], created: str = "2024-01-01T00:00:00Z", dry_run: str = ""
 ) -> PeerAuthentication:
-    return read({"metadata": {"namespace": namespace, "name": name, "creationTimestamp": created}, "spec": spec})
+    metadata = {"namespace": namespace, "name": name, "creationTimestamp": created}
+    annotations = {"istio.io/dry-run": dry_run} if dry_run else {}
+    return read({"metadata": metadata | {"annotations": annotations}, "spec": spec})
 
 
 def policies_of(vector: dict[str, Any], namespace: str) -> PeerPolicies:
@@ -105,3 +108,44 @@ def test_a_selector_in_the_root_namespace_decides_nothing() -> None:
         policies = peer_authentication.policies_for(namespace, ROOT, objects)
         assert peer_authentication.effective(policies, labels_of({"app": "x"})).default is MtlsMode.PERMISSIVE
     assert peer_authentication.ineffective(objects, ROOT) == [(objects[0], None)]
+
+
+@pytest.mark.parametrize("namespace", [ROOT, "a"])
+@pytest.mark.parametrize("selector", [{}, {"selector": {"matchLabels": {"app": "x"}}}])
+def test_a_policy_in_dry_run_changes_nothing_and_shadows_nobody(namespace: str, selector: dict[str, Any]) -> None:
+    live = [policy("a", "default", {"mtls": {"mode": "PERMISSIVE"}}, "2024-01-02T00:00:00Z")]
+    if selector:
+        live.append(policy("a", "w", {**selector, "mtls": {"mode": "PERMISSIVE"}}, "2024-01-02T00:00:00Z"))
+    tried = policy(namespace, "tried", {**selector, "mtls": {"mode": "STRICT"}}, dry_run="true")
+    with_it = peer_authentication.policies_for("a", ROOT, [*live, tried])
+
+    assert msgspec.structs.replace(with_it, rehearsed=None) == peer_authentication.policies_for("a", ROOT, live)
+    assert peer_authentication.ineffective([*live, tried], ROOT) == []
+
+
+def test_what_a_dry_run_would_refuse_is_what_takes_plaintext_now() -> None:
+    labels = labels_of({"app": "x"})
+    objects = [
+        policy("a", "default", {"mtls": {"mode": "PERMISSIVE"}}),
+        policy("a", "tried", {"mtls": {"mode": "STRICT"}}, "2024-01-03T00:00:00Z", dry_run="true"),
+        policy(
+            "a",
+            "w",
+            {"selector": {"matchLabels": {"app": "x"}}, "portLevelMtls": {"80": {"mode": "PERMISSIVE"}, "81": {}}},
+        ),
+        policy("b", "default", {"mtls": {"mode": "STRICT"}}),
+        policy("b", "tried", {"mtls": {"mode": "STRICT"}}, dry_run="true"),
+    ]
+    policies = peer_authentication.policies_for("a", ROOT, objects)
+    tried = ObjectRef("PeerAuthentication", "a", "tried")
+    found = {port: peer_authentication.refused_by_dry_run(policies, labels, port) for port in (80, 81, 82)}
+
+    assert found == {80: None, 81: tried, 82: tried}
+    strict = peer_authentication.policies_for("b", ROOT, objects)
+    assert peer_authentication.refused_by_dry_run(strict, labels, 80) is None
+
+
+@pytest.mark.parametrize("value", ["false", "no", ""])
+def test_any_other_value_of_the_annotation_is_no_dry_run(value: str) -> None:
+    policies = peer_authentication.policies_for("a", ROOT, [policy("a", "p", {"mtls": {"mode": "STRICT"}}, "", value)])
+    assert peer_authentication.effective(policies, frozenset()).default is MtlsMode.STRICT

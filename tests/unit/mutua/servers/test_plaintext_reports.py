@@ -5,11 +5,13 @@ from collections.abc import AsyncIterator
 from typing import Any, NoReturn
 
 import grpc
+import msgspec
 import pytest
 from envoy.service.accesslog.v3 import als_pb2
 
 from mutua.envoy import access_log
-from mutua.mesh.proxy_view import MtlsMode
+from mutua.mesh.proxy_view import MtlsMode, ObjectRef
+from mutua.servers import debug
 from mutua.servers.plaintext import PlaintextCollector
 from mutua.spiffe import SpiffeId
 from mutua.verdict.plaintext import PlaintextEdge
@@ -121,3 +123,28 @@ async def test_a_pod_that_is_gone_is_passed_over() -> None:
     await told(collector, report(("10.0.0.9", 80, "", "")))
 
     assert collector.edges == ()
+
+
+async def test_what_a_dry_run_would_refuse_is_counted_from_its_beginning_and_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    tried: ObjectRef | None = None
+
+    def explain(node: Node, identity: SpiffeId, client: str, port: int, refused: bool) -> PlaintextEdge | None:
+        edge = explained(node, identity, client, port, refused)
+        return msgspec.structs.replace(edge, would_refuse=tried) if edge else None
+
+    collector = PlaintextCollector(explain)
+    once = report(("10.0.0.9", 80, "", ""))
+    with caplog.at_level(logging.WARNING, "mutua.plaintext"):
+        await told(collector, once)
+        tried = ObjectRef("PeerAuthentication", "shop", "tried")
+        await told(collector, once, once)
+
+    assert [(seen.connections, seen.would_refuse) for seen in collector.edges] == [(3, 2)]
+    fields = [record.__dict__["fields"] for record in caplog.records]
+    assert [item.get("dry_run") for item in fields] == [None, "shop/tried would refuse it"]
+    assert debug.plaintext_seen(collector.edges)[0].dry_run == "shop/tried"
+    tried = None
+    await told(collector, once)
+    assert [(seen.connections, seen.would_refuse) for seen in collector.edges] == [(4, 0)]

@@ -9,7 +9,7 @@ from mutua.api.kinds import AnyObject
 from mutua.api.meshconfig import MeshConfig
 from mutua.mesh import build
 from mutua.mesh.objects import ObjectSet
-from mutua.mesh.proxy_view import MtlsMode
+from mutua.mesh.proxy_view import MtlsMode, ObjectRef
 from mutua.verdict import plaintext
 from mutua.verdict.plaintext import PlaintextEdge
 
@@ -31,11 +31,11 @@ PODS = (
 )
 
 
-def policy(mode: str) -> dict[str, Any]:
+def policy(mode: str, name: str = "all", **annotations: str) -> dict[str, Any]:
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "PeerAuthentication",
-        "metadata": {"namespace": "shop", "name": "all"},
+        "metadata": {"namespace": "shop", "name": name, "annotations": annotations},
         "spec": {"mtls": {"mode": mode}},
     }
 
@@ -78,3 +78,11 @@ def test_the_mode_and_who_decided_it_are_told() -> None:
     assert edge.policy is not None
     assert edge.policy.name == "all"
     assert explained("10.0.0.3").policy is None
+
+
+def test_a_policy_in_dry_run_that_would_refuse_it_is_named() -> None:
+    tried = policy("STRICT", "tried", **{"istio.io/dry-run": "true"})
+    edge = explained("10.0.0.3", tried, policy("PERMISSIVE"))
+
+    assert (edge.mode, edge.would_refuse) == (MtlsMode.PERMISSIVE, ObjectRef("PeerAuthentication", "shop", "tried"))
+    assert explained("10.0.0.3", policy("PERMISSIVE")).would_refuse is None
