@@ -5,7 +5,7 @@ from typing import Final
 
 import msgspec
 
-from mutua.api import admission, apps, core, discovery, networking, security, traffic
+from mutua.api import admission, apps, core, discovery, networking, security, service_entry, traffic
 from mutua.api.meta import IstioObject, KubernetesObject, ObjectMeta
 
 AnyObject = KubernetesObject | IstioObject
@@ -135,6 +135,34 @@ DESTINATION_RULE: Final = Kind(
     description="How clients dial a host: TLS, load balancing, limits.",
 )
 
+SERVICE_ENTRY: Final = Kind(
+    "ServiceEntry",
+    "networking.istio.io",
+    ("v1", "v1beta1", "v1alpha3"),
+    "serviceentries",
+    "serviceentry",
+    service_entry.ServiceEntry,
+    ("se",),
+    columns=(
+        Column("Hosts", ".spec.hosts", description="The hosts that it is about."),
+        Column("Location", ".spec.location", description="Whether what answers belongs to the mesh."),
+        Column("Resolution", ".spec.resolution", description="How addresses are found."),
+        _AGE,
+    ),
+    description="Hosts that no Service names: outside the mesh, or served by workloads outside of pods.",
+)
+WORKLOAD_ENTRY: Final = Kind(
+    "WorkloadEntry",
+    "networking.istio.io",
+    ("v1", "v1beta1", "v1alpha3"),
+    "workloadentries",
+    "workloadentry",
+    service_entry.WorkloadEntry,
+    ("we",),
+    columns=(_AGE, Column("Address", ".spec.address", description="Where the workload answers.")),
+    description="A workload that is no pod, such as a virtual machine.",
+)
+
 # Read by the analysis alone: not served, so neither installed nor followed by the control plane.
 _NETWORKING: Final = ("networking.istio.io", ("v1", "v1beta1", "v1alpha3"))
 _APPS: Final = ("apps", ("v1",))
@@ -144,9 +172,6 @@ VIRTUAL_SERVICE: Final = Kind(
     "VirtualService", *_NETWORKING, "virtualservices", "virtualservice", traffic.VirtualService, ("vs",)
 )
 GATEWAY: Final = Kind("Gateway", *_NETWORKING, "gateways", "gateway", traffic.Gateway, ("gw",))
-SERVICE_ENTRY: Final = Kind(
-    "ServiceEntry", *_NETWORKING, "serviceentries", "serviceentry", traffic.ServiceEntry, ("se",)
-)
 SIDECAR: Final = Kind("Sidecar", *_NETWORKING, "sidecars", "sidecar", traffic.Sidecar)
 ENVOY_FILTER: Final = Kind(
     "EnvoyFilter", _NETWORKING[0], ("v1alpha3",), "envoyfilters", "envoyfilter", traffic.EnvoyFilter
@@ -184,9 +209,10 @@ KINDS: Final[tuple[Kind, ...]] = (
     AUTHORIZATION_POLICY,
     REQUEST_AUTHENTICATION,
     DESTINATION_RULE,
+    SERVICE_ENTRY,
+    WORKLOAD_ENTRY,
     VIRTUAL_SERVICE,
     GATEWAY,
-    SERVICE_ENTRY,
     SIDECAR,
     ENVOY_FILTER,
     DEPLOYMENT,

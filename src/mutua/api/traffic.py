@@ -133,44 +133,6 @@ class Gateway(KubernetesObject, frozen=True):
     spec: GatewaySpec = GatewaySpec()
 
 
-class ServiceEntryPort(Lenient, frozen=True):
-    """A port of an external host."""
-
-    number: int = 0
-    name: str = ""
-    protocol: str = ""
-
-
-class ServiceEntrySpec(Lenient, frozen=True):
-    """Hosts that no Service names."""
-
-    hosts: tuple[str, ...] = ()
-    addresses: tuple[str, ...] = ()
-    ports: tuple[ServiceEntryPort, ...] = ()
-    resolution: str = ""
-    export_to: tuple[str, ...] = ()
-
-
-class AllocatedAddress(Lenient, frozen=True):
-    """An address that a controller chose for a host."""
-
-    host: str = ""
-    value: str = ""
-
-
-class ServiceEntryStatus(Lenient, frozen=True):
-    """What controllers did."""
-
-    addresses: tuple[AllocatedAddress, ...] = ()
-
-
-class ServiceEntry(KubernetesObject, frozen=True):
-    """networking.istio.io ServiceEntry."""
-
-    spec: ServiceEntrySpec = ServiceEntrySpec()
-    status: ServiceEntryStatus = ServiceEntryStatus()
-
-
 class SidecarSelector(Lenient, frozen=True):
     """Which workloads."""
 

@@ -8,8 +8,9 @@ from mutua.analysis.check import Check
 from mutua.analysis.inputs import Inputs
 from mutua.analysis.message import Message, Subject, istio, own, subject
 from mutua.analysis.projection import SNAPSHOT_INPUTS, WORKLOAD_KINDS, template_pod
-from mutua.api import core, kinds, traffic
+from mutua.api import core, kinds
 from mutua.api.networking import ClientTlsSettings, ClientTlsSettingsMode, DestinationRule, PortTrafficPolicy
+from mutua.api.service_entry import ServiceEntry
 from mutua.mesh import destination_rule, hosts, visibility
 from mutua.mesh.destination_rule import MergedRule
 from mutua.mesh.proxy_view import ClientTlsMode, ObjectRef
@@ -159,7 +160,7 @@ def targets(inputs: Inputs) -> Iterator[Message]:
     domain = inputs.injector.cluster_domain
     services = inputs.all(kinds.SERVICE, core.Service)
     by_host = {hosts.service_host(key[1], key[0], domain): item for key, item in services.items()}
-    entries = inputs.all(kinds.SERVICE_ENTRY, traffic.ServiceEntry).values()
+    entries = inputs.all(kinds.SERVICE_ENTRY, ServiceEntry).values()
     external = [(host, item) for item in entries for host in item.spec.hosts]
     pods = [*inputs.all(kinds.POD, core.Pod).values(), *workload_templates(inputs)]
     nodes = inputs.all(kinds.NODE, core.Node)
@@ -194,7 +195,7 @@ def _exists(
     host: str,
     namespace: str,
     by_host: Mapping[str, core.Service],
-    external: list[tuple[str, traffic.ServiceEntry]],
+    external: list[tuple[str, ServiceEntry]],
 ) -> bool:
     if hosts.is_wildcard(host) and any(hosts.matches(host, known) for known in by_host):
         return True

@@ -8,7 +8,8 @@ from mutua.analysis.check import Check
 from mutua.analysis.inputs import Inputs
 from mutua.analysis.message import Message, istio, subject
 from mutua.api import core, kinds
-from mutua.api.traffic import EnvoyFilter, ServiceEntry, Sidecar, VirtualService
+from mutua.api.service_entry import ServiceEntry
+from mutua.api.traffic import EnvoyFilter, Sidecar, VirtualService
 from mutua.mesh import visibility
 
 _WITHOUT_HOST: Final = frozenset({"TCP", ""})
@@ -24,7 +25,7 @@ def addresses(inputs: Inputs) -> Iterator[Message]:
     if isinstance(metadata, dict) and all(str(metadata.get(name)).lower() == "true" for name in _ALLOCATE):
         return
     for item in inputs.subjects(kinds.SERVICE_ENTRY, ServiceEntry):
-        if item.spec.addresses or item.status.addresses:
+        if item.spec.addresses or item.status.get("addresses"):
             continue
         for index, port in enumerate(item.spec.ports):
             if port.protocol.upper() in _WITHOUT_HOST:

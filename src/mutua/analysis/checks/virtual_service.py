@@ -8,6 +8,7 @@ from mutua.analysis.checks import gateway_facts
 from mutua.analysis.inputs import Inputs
 from mutua.analysis.message import Message, istio, subject
 from mutua.api import core, kinds, networking, security, traffic
+from mutua.api.service_entry import ServiceEntry
 from mutua.api.traffic import Destination, VirtualService
 from mutua.mesh import hosts, visibility
 from mutua.mesh.visibility import Visibility
@@ -59,7 +60,7 @@ def _known_hosts(inputs: Inputs, domain: str) -> tuple[Mapping[str, list[_Host]]
         visible = visibility.read(said, namespace)
         host = hosts.service_host(name, namespace, domain)
         exact.setdefault(host, []).append(_Host(host, visible, tuple(port.port for port in service.spec.ports)))
-    for entry in inputs.all(kinds.SERVICE_ENTRY, traffic.ServiceEntry).values():
+    for entry in inputs.all(kinds.SERVICE_ENTRY, ServiceEntry).values():
         visible = visibility.read(entry.spec.export_to, entry.metadata.namespace)
         ports = tuple(port.number for port in entry.spec.ports)
         for host in entry.spec.hosts:

@@ -7,11 +7,13 @@ from mutua.api.findings import Finding, Violation
 from mutua.api.kinds import AnyObject
 from mutua.api.networking import DestinationRule
 from mutua.api.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
+from mutua.api.service_entry import ServiceEntry, WorkloadEntry
 from mutua.api.validation import (
     authorization_policy,
     destination_rule,
     peer_authentication,
     request_authentication,
+    service_entry,
 )
 
 _RULES: Final[dict[type, tuple[str, Callable[[Any], Iterable[Violation]]]]] = {
@@ -19,6 +21,8 @@ _RULES: Final[dict[type, tuple[str, Callable[[Any], Iterable[Violation]]]]] = {
     PeerAuthentication: ("PeerAuthentication", peer_authentication.violations),
     RequestAuthentication: ("RequestAuthentication", request_authentication.violations),
     DestinationRule: ("DestinationRule", destination_rule.violations),
+    ServiceEntry: ("ServiceEntry", service_entry.violations),
+    WorkloadEntry: ("WorkloadEntry", service_entry.entry_violations),
 }
 
 

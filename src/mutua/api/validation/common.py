@@ -1,7 +1,7 @@
 """Rules that several kinds share: selectors, targets, durations, ports, addresses."""
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from mutua.api.dry_run import ANNOTATION, FALSE, TRUE
@@ -85,3 +85,25 @@ def port(value: str, field: str) -> Iterator[Violation]:
     """A port number as text, from 1 to 65535."""
     if not (value.isascii() and value.isdecimal() and 1 <= int(value) <= 65535):
         yield error(field, f"bad port ({value})", "a port is a number from 1 to 65535")
+
+
+def is_address(value: str) -> bool:
+    """Whether the text is an IP address."""
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def export_to(words: Iterable[str]) -> Iterator[Violation]:
+    """`spec.exportTo`: namespaces, `.` or `*`, each once."""
+    given = list(words)
+    for index, word in enumerate(given):
+        field = f"spec.exportTo[{index}]"
+        if word == "~" or not word:
+            yield error(field, f"exportTo {word!r} is not allowed here: write '.', '*' or a namespace")
+        elif given.index(word) != index:
+            yield error(field, f"duplicate entries in exportTo: {word}")
+    if "*" in given and len(given) > 1:
+        yield warning("spec.exportTo", "'*' makes the other entries meaningless: everybody can see it")

@@ -1,6 +1,6 @@
 """Rules about one DestinationRule. Source: Istio's ValidateDestinationRule."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from mutua.api.findings import Violation, error, warning
 from mutua.api.networking import (
@@ -21,7 +21,7 @@ def violations(item: DestinationRule) -> Iterator[Violation]:
     spec = item.spec
     yield from common.selector(spec.workload_selector, "spec.workloadSelector")
     yield from _host(spec.host)
-    yield from _export_to(spec.export_to)
+    yield from common.export_to(spec.export_to)
     if spec.traffic_policy is not None:
         yield from _policy(spec.traffic_policy, "spec.trafficPolicy")
     names: set[str] = set()
@@ -46,18 +46,6 @@ def _host(host: str) -> Iterator[Violation]:
         yield error(field, f"invalid host {host!r}: a wildcard stands alone or in front, as *.example.org")
     elif len(host) > 255 or any(not label or len(label) > 63 for label in name.rstrip(".").split(".")):
         yield error(field, f"invalid host {host!r}: labels have 1 to 63 characters, names at most 255")
-
-
-def _export_to(words: Iterable[str]) -> Iterator[Violation]:
-    given = list(words)
-    for index, word in enumerate(given):
-        field = f"spec.exportTo[{index}]"
-        if word == "~" or not word:
-            yield error(field, f"exportTo {word!r} is not allowed here: write '.', '*' or a namespace")
-        elif given.index(word) != index:
-            yield error(field, f"duplicate entries in exportTo: {word}")
-    if "*" in given and len(given) > 1:
-        yield warning("spec.exportTo", "'*' makes the other entries meaningless: everybody can see the rule")
 
 
 def _policy(policy: TrafficPolicy | PortTrafficPolicy, field: str) -> Iterator[Violation]:

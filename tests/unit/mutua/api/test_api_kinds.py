@@ -19,6 +19,8 @@ from mutua.api.kinds import Kind
         ("peerauthentications", kinds.PEER_AUTHENTICATION),
         ("PeerAuthentication", kinds.PEER_AUTHENTICATION),
         ("svc", kinds.SERVICE),
+        ("se", kinds.SERVICE_ENTRY),
+        ("we", kinds.WORKLOAD_ENTRY),
         ("nonsense", None),
     ],
 )
@@ -58,6 +60,8 @@ def test_columns_are_the_ones_that_people_know() -> None:
         "AuthorizationPolicy": ["ACTION", "AGE"],
         "RequestAuthentication": [],
         "DestinationRule": ["HOST", "AGE"],
+        "ServiceEntry": ["HOSTS", "LOCATION", "RESOLUTION", "AGE"],
+        "WorkloadEntry": ["AGE", "ADDRESS"],
     }
 
 
