@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import os
 import socket
 import sys
 from pathlib import Path
+
+import uvloop
 
 from localcluster.apiserver.server import serve
 from localcluster.apiserver.settings import Settings
@@ -33,7 +34,7 @@ def main() -> int:
     try:
         settings = Settings(paths, load(paths))
         sockets = [socket.socket(fileno=descriptor) for descriptor in arguments.listen_fd]
-        asyncio.run(serve(settings, sockets))
+        uvloop.run(serve(settings, sockets))
     except PkiError as error:
         print(f"error: {error}\nhint: {error.hint}", file=sys.stderr)
         return 1

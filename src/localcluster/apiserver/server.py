@@ -125,7 +125,7 @@ def _configuration(application: Application, settings: Settings) -> uvicorn.Conf
         lifespan="off",
         log_config=None,
         access_log=False,
-        http="h11",
+        http="httptools",
         ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         server_header=False,
