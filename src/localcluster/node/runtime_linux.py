@@ -28,6 +28,7 @@ from localcluster.node.runtime_output import LogFile, OutputPump
 # Longer than a container that has written too much is left unread.
 _DRAIN_SECONDS = 3.0
 _LONGEST_REPORT = 1 << 14
+_ANOTHER_USER = 1000  # any id but 0: where it is unknown, 0 is the only one
 
 
 class LinuxContainer:
@@ -238,6 +239,9 @@ class LinuxRuntime:
             defaults["HOSTNAME"] = spec.hostname
         if starting.tty:
             defaults["TERM"] = "xterm"
+        if not is_mapped(_ANOTHER_USER, self._user_map):
+            # There is one user, who is root here: an archive's other owners cannot be given to its files (kubectl cp).
+            defaults["TAR_OPTIONS"] = "--no-same-owner"
         variables = {**defaults, **spec.env, **env}
         if self._tools:
             variables["PATH"] += f":{TOOLS_FOLDER}"

@@ -230,7 +230,15 @@ async def descriptors_and_environment_are_clean(node: Node) -> None:
 
     assert lines[:4] == ["0", "1", "2", "3"]  # 3 is the folder that ls reads
     assert lines[-1] == "0022"
-    assert {line.split("=")[0] for line in lines[4:-1]} == {"A", "HOME", "HOSTNAME", "PATH", "PWD"}
+    assert {line.split("=")[0] for line in lines[4:-1]} - {"TAR_OPTIONS"} == {"A", "HOME", "HOSTNAME", "PATH", "PWD"}
+
+
+async def archives_with_other_owners_are_unpacked_by_an_only_user(node: Node) -> None:
+    pack = "cd /tmp && echo kept > sent && tar --owner=65534 --group=65534 -cf sent.tar sent && rm sent"
+
+    result = await node.run("sh", "-c", f"{pack} && tar -xmf sent.tar 2>&1 && cat sent")
+
+    assert result.output.split() == ["kept"]
 
 
 async def tools_stand_in_for_what_the_host_lacks(node: Node) -> None:
