@@ -5,6 +5,7 @@ from typing import Any
 
 from mutua.api.meshconfig import MeshConfig
 from mutua.errors import InvalidInputError
+from mutua.injection.app_probes import STATUS_PORT
 from mutua.injection.settings import (
     CONTROL_PLANE_PORTS,
     InjectorSettings,
@@ -64,7 +65,8 @@ def injector_settings(
             exclude_outbound_ip_ranges=proxy.text("excludeIPRanges"),
         ),
         readiness=Readiness(
-            enabled=proxy.number("statusPort", 1) != 0,
+            status_port=proxy.number("statusPort", STATUS_PORT),
+            rewrite_app_probes=injector.boolean("rewriteAppHTTPProbe", default=True),
             initial_delay_seconds=proxy.number("readinessInitialDelaySeconds", 0),
             period_seconds=proxy.number("readinessPeriodSeconds", 15),
             failure_threshold=proxy.number("readinessFailureThreshold", 4),
@@ -99,11 +101,11 @@ class _Values:
             raise InvalidInputError(f"{self._path}.{name}: expected a whole number, got {text!r}")
         return int(text)
 
-    def boolean(self, name: str) -> bool:
+    def boolean(self, name: str, *, default: bool = False) -> bool:
         value = self._tree.get(name)
         if value is not None and not isinstance(value, bool):
             raise InvalidInputError(f"{self._path}.{name}: expected true or false, got {value!r}")
-        return bool(value)
+        return default if value is None else value
 
     def mappings(self, name: str) -> tuple[dict[str, Any], ...]:
         value = self._tree.get(name) or ()

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from mutua.injection.app_probes import STATUS_PORT
 from mutua.injection.settings import (
     CONTROL_PLANE_PORTS,
     METRICS_PORT,
@@ -41,7 +42,7 @@ def init_container(settings: SidecarSettings) -> Object:
         *("-i", traffic.include_outbound_ip_ranges),
         *("-x", traffic.exclude_outbound_ip_ranges),
         *("-b", traffic.include_inbound_ports),
-        *("-d", _join(*map(str, UNCAPTURED_INBOUND_PORTS), traffic.exclude_inbound_ports)),
+        *("-d", _join(*map(str, _uncaptured(settings)), traffic.exclude_inbound_ports)),
     ]
     if excluded := _join(*uncaptured_outbound):
         arguments += ["-o", excluded]
@@ -103,11 +104,16 @@ def proxy_container(settings: SidecarSettings, pod: Mapping[str, Any], owner: "O
             {"name": "istio-podinfo", "mountPath": "/etc/istio/pod"},
         ],
     }
-    if settings.readiness.enabled:
+    if settings.readiness.status_port:
         container |= _probes(settings)
     if settings.native:
         container["restartPolicy"] = "Always"
     return _with_pull_policy(settings, container)
+
+
+def _uncaptured(settings: SidecarSettings) -> tuple[int, ...]:
+    port = settings.readiness.status_port
+    return (*UNCAPTURED_INBOUND_PORTS, port) if port else UNCAPTURED_INBOUND_PORTS
 
 
 def volumes() -> list[Object]:
@@ -171,7 +177,9 @@ def _environment(settings: SidecarSettings, pod: Mapping[str, Any], owner: Owner
 
 
 def _proxy_config(settings: SidecarSettings) -> Object:
-    return {"discoveryAddress": settings.mesh.discovery_address} | settings.proxy_config
+    config = {"discoveryAddress": settings.mesh.discovery_address} | settings.proxy_config
+    port = settings.readiness.status_port
+    return config if port == STATUS_PORT else config | {"statusPort": port}
 
 
 def _probes(settings: SidecarSettings) -> Object:

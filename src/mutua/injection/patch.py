@@ -6,11 +6,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from mutua.injection import containers, settings
+from mutua.errors import InvalidInputError
+from mutua.injection import app_probes, containers, settings
 from mutua.injection.containers import INIT_CONTAINER, PROXY_CONTAINER, Object, Owner
 from mutua.injection.decide import STATUS
 from mutua.injection.selectors import REVISION_LABEL
-from mutua.injection.settings import InjectorSettings
+from mutua.injection.settings import InjectionError, InjectorSettings
 
 _PODS_OF_A_REPLICA_SET = "pod-template-hash"
 _PLURALS = {
@@ -22,8 +23,6 @@ _PLURALS = {
     "CronJob": "cronjobs",
     "ReplicationController": "replicationcontrollers",
 }
-_PROBES = ("readinessProbe", "livenessProbe", "startupProbe")
-_NETWORK_PROBES = ("httpGet", "tcpSocket", "grpc")
 
 
 class Injection(NamedTuple):
@@ -36,7 +35,8 @@ class Injection(NamedTuple):
 def inject(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> Injection:
     """The patch that gives `pod` its sidecar. Raises InjectionError if an annotation cannot be followed."""
     after = injected(pod, namespace, mesh)
-    return Injection(_difference(pod, after), _warnings(pod))
+    sidecar = settings.for_pod((pod.get("metadata") or {}).get("annotations") or {}, mesh)
+    return Injection(_difference(pod, after), _warnings(after, sidecar.readiness.status_port))
 
 
 def injected(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> Object:
@@ -48,10 +48,18 @@ def injected(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> 
     owner = owner_of(pod, namespace)
     own = _without(spec.get("containers"), PROXY_CONTAINER)
     own_first = _without(spec.get("initContainers"), PROXY_CONTAINER, INIT_CONTAINER)
-    proxy = _as_user_wants(containers.proxy_container(sidecar, after, owner), spec)
+    proxy = containers.proxy_container(sidecar, after, owner)
+    rewritten: dict[str, app_probes.AppProbe] = {}
+    if sidecar.readiness.status_port and sidecar.readiness.rewrite_app_probes:
+        port = sidecar.readiness.status_port
+        rewritten = app_probes.rewrite(own, port)
+        # What must pass before the next container starts cannot wait for an agent that starts later.
+        rewritten |= app_probes.rewrite(own_first, port, but=() if sidecar.native else ("startupProbe", "postStart"))
+    proxy = _with_app_probes(_as_user_wants(proxy, spec), rewritten)
     first = [containers.init_container(sidecar)]
     added = containers.volumes()
-    spec["initContainers"] = [*first, proxy, *own_first] if sidecar.native else [*first, *own_first]
+    # The pod's own init containers need the network: without a native sidecar, nobody serves what is captured yet.
+    spec["initContainers"] = [*first, proxy, *own_first] if sidecar.native else [*own_first, *first]
     spec["containers"] = own if sidecar.native else [*own, proxy]
     spec["volumes"] = [*added, *_without(spec.get("volumes"), *containers.names(added))]
     metadata["labels"] = _labels(metadata.get("labels") or {}, owner, mesh)
@@ -136,17 +144,28 @@ def _as_user_wants(proxy: Object, spec: Mapping[str, Any]) -> Object:
     return proxy
 
 
-def _warnings(pod: Mapping[str, Any]) -> tuple[str, ...]:
+def _with_app_probes(proxy: Object, probes: Mapping[str, app_probes.AppProbe]) -> Object:
+    """A pod that was injected before brings what its agent was told then; its own probes ask the agent already."""
+    told = next((entry for entry in proxy["env"] if entry.get("name") == app_probes.VARIABLE), None)
+    try:
+        before = app_probes.decode(str(told.get("value") or "")) if told else {}
+    except InvalidInputError as error:
+        raise InjectionError(f"container {PROXY_CONTAINER}: {error.message}", error.hint) from error
+    everything = {**before, **probes}
+    others = [entry for entry in proxy["env"] if entry is not told]
+    added = [{"name": app_probes.VARIABLE, "value": app_probes.encode(everything)}] if everything else []
+    return proxy | {"env": [*others, *added]}
+
+
+def _warnings(pod: Mapping[str, Any], status_port: int) -> tuple[str, ...]:
     """One warning for each probe that mutual TLS will stop: the kubelet has no certificate."""
-    warnings = []
-    for container in (pod.get("spec") or {}).get("containers") or ():
-        for probe in _PROBES:
-            if any(kind in (container.get(probe) or {}) for kind in _NETWORK_PROBES):
-                warnings.append(
-                    f"container {container['name']}: {probe} reaches the application over the network without a "
-                    "certificate, and fails where the mTLS mode is STRICT; use an exec probe there"
-                )
-    return tuple(warnings)
+    return tuple(
+        f"container {container['name']}: {probe} reaches the application over the network without a "
+        "certificate, and fails where the mTLS mode is STRICT; use an exec probe there"
+        for container in (pod.get("spec") or {}).get("containers") or ()
+        if container["name"] != PROXY_CONTAINER
+        for probe in app_probes.unprotected(container, status_port)
+    )
 
 
 def _without(items: list[Object] | None, *excluded: str) -> list[Object]:

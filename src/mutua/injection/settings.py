@@ -9,11 +9,13 @@ import msgspec
 import yaml
 
 from mutua.errors import InvalidInputError
+from mutua.injection.app_probes import STATUS_PORT
 
 READINESS_PORT = 15021
 METRICS_PORT = 15090
 # Envoy answers on these itself; capturing them would loop or hide them.
 UNCAPTURED_INBOUND_PORTS = (METRICS_PORT, READINESS_PORT)
+_TAKEN_PORTS = (15000, 15001, 15006, READINESS_PORT, METRICS_PORT)
 # The agent's own sockets carry no mark, so its way to the control plane must stay open.
 CONTROL_PLANE_PORTS = (15012, 15013)
 # Ends of tags that say how an image was built. Source: Istio's proxy image types.
@@ -54,9 +56,10 @@ class Traffic(msgspec.Struct, frozen=True):
 
 
 class Readiness(msgspec.Struct, frozen=True):
-    """The sidecar's readiness probe; `enabled` false leaves it out."""
+    """The sidecar's readiness probe, and the agent's own port; without that port (0) nothing is probed or rewritten."""
 
-    enabled: bool = True
+    status_port: int = STATUS_PORT
+    rewrite_app_probes: bool = True
     initial_delay_seconds: int = 0
     period_seconds: int = 15
     failure_threshold: int = 4
@@ -132,7 +135,8 @@ def for_pod(annotations: Mapping[str, str], mesh: InjectorSettings) -> SidecarSe
     )
     probe, prefix = mesh.readiness, "readiness.status.sidecar.istio.io/"
     readiness = Readiness(
-        enabled=probe.enabled and annotations.get("status.sidecar.istio.io/port") != "0",
+        status_port=reader.status_port("status.sidecar.istio.io/port", probe.status_port),
+        rewrite_app_probes=reader.boolean("sidecar.istio.io/rewriteAppHTTPProbers", probe.rewrite_app_probes),
         initial_delay_seconds=reader.number(prefix + "initialDelaySeconds", probe.initial_delay_seconds),
         period_seconds=reader.number(prefix + "periodSeconds", probe.period_seconds),
         failure_threshold=reader.number(prefix + "failureThreshold", probe.failure_threshold),
@@ -177,6 +181,12 @@ class _Annotations:
         if not (value.isascii() and value.isdigit()):
             raise self._error(name, "is not a whole number", "write it as in 10")
         return int(value)
+
+    def status_port(self, name: str, default: int) -> int:
+        port = self.number(name, default)
+        if port in _TAKEN_PORTS or port > 65535:
+            raise self._error(name, "is no port that is free in a sidecar", f"leave it out to use {STATUS_PORT}")
+        return port
 
     def boolean(self, name: str, default: bool) -> bool:
         value = self._values.get(name)

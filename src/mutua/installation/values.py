@@ -38,7 +38,7 @@ _DEFAULT: Tree = {
                 "excludeOutboundPorts": "",
                 "includeIPRanges": "*",
                 "excludeIPRanges": "",
-                "statusPort": 15021,
+                "statusPort": 15020,
                 "readinessInitialDelaySeconds": 0,
                 "readinessPeriodSeconds": 15,
                 "readinessFailureThreshold": 4,
@@ -61,6 +61,7 @@ _DEFAULT: Tree = {
             "enableNamespacesByDefault": False,
             "neverInjectSelector": [],
             "alwaysInjectSelector": [],
+            "rewriteAppHTTPProbe": True,
         },
     },
 }

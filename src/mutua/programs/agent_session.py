@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from datetime import timedelta
 from subprocess import Popen
 
@@ -37,6 +38,7 @@ async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
     stopped = asyncio.ensure_future(stop.wait())
     identity = WorkloadIdentity(settings, CaClient(_client_settings(settings)), secrets)
     renewal = asyncio.ensure_future(identity.keep())
+    status = asyncio.ensure_future(_status(settings, stop.set))
     try:
         await asyncio.wait((ended, stopped, renewal), return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -49,8 +51,18 @@ async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
     finally:
         renewal.cancel()
         stopped.cancel()
+        status.cancel()
+        await asyncio.wait((status,))
         await envoy.stop(ENVOY_PATIENCE_SECONDS)
         await secrets.stop()
+
+
+async def _status(settings: AgentSettings, stop: Callable[[], None]) -> None:
+    if settings.status_port:
+        # Loaded only now: the certificate comes first, and the application needs longer than this to start.
+        from mutua.programs import agent_status
+
+        await agent_status.serve(settings, stop)
 
 
 async def _drain(settings: AgentSettings, ended: "asyncio.Future[int]") -> None:

@@ -12,6 +12,8 @@ from mutua.ca.rotation import GRACE_RATIO, GRACE_RATIO_JITTER
 from mutua.envoy import bootstrap
 from mutua.envoy.bootstrap import Address, BootstrapSettings
 from mutua.errors import InvalidInputError
+from mutua.injection import app_probes
+from mutua.injection.app_probes import STATUS_PORT, AppProbe
 from mutua.spiffe import SpiffeId, TrustDomain
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -43,6 +45,9 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     root_path: Path
     socket_path: Path
     config_folder: Path
+    pod_address: str
+    status_port: int  # 0 = nobody is answered
+    app_probes: Mapping[str, AppProbe]
 
 
 def read(
@@ -111,6 +116,9 @@ def read(
         root_path=root / "var/run/secrets/istio/root-cert.pem",
         socket_path=socket,
         config_folder=root / "etc/istio/proxy",
+        pod_address=address,
+        status_port=_proxy_number(proxy, "statusPort", STATUS_PORT),
+        app_probes=app_probes.decode(environment.get(app_probes.VARIABLE, "")),
     )
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from fakes.injection_vectors import rows
 from mutua.api.meshconfig import MeshConfig
-from mutua.injection import configuration, containers, patch, settings
+from mutua.injection import app_probes, configuration, containers, patch, settings
 from mutua.injection.settings import InjectionError, InjectorSettings
 from mutua.installation import values
 from mutua.programs import init
@@ -125,16 +125,104 @@ def test_wishes_for_the_sidecar_are_merged() -> None:
     assert (proxy["tty"], proxy["image"], environment(after)["CA_ADDR"]) == (True, "mutua/proxyv2:latest", "other:1")
 
 
-@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe", "startupProbe"])
-def test_network_probes_are_warned_about(probe: str) -> None:
-    """The kubelet has no certificate; the user learns it at apply time."""
+@pytest.mark.parametrize("row", rows("probe-rewrite"))
+def test_probes_ask_the_agent(row: dict[str, Any]) -> None:
+    """The kubelet asks the agent's port; everything else about the probe stays."""
+    pod = copy.deepcopy(row["pod"])
+
+    app_probes.rewrite(pod["spec"]["containers"], row["statusPort"])
+
+    assert row["expect"]["pod"] == pod
+
+
+@pytest.mark.parametrize("row", rows("probe-rewrite-decision"))
+def test_whether_probes_are_rewritten(row: dict[str, Any]) -> None:
+    """The annotation decides, else the installation."""
+    rewrite = row["config"]["sidecarInjectorWebhook.rewriteAppHTTPProbe"]
+    mesh = configuration.injector_settings(
+        {"sidecarInjectorWebhook": {"rewriteAppHTTPProbe": rewrite}}, MeshConfig(), namespace="istio-system"
+    )
+
+    told = settings.for_pod(row["annotations"], mesh).readiness.rewrite_app_probes
+
+    assert row["expect"]["rewrite"] is told
+
+
+def _probed(**fields: Any) -> dict[str, Any]:
     pod = copy.deepcopy(POD)
-    pod["spec"]["containers"][0][probe] = {"httpGet": {"path": "/", "port": 80}}
+    pod["spec"]["containers"][0] |= fields
+    return pod
+
+
+def test_the_agent_learns_what_to_ask() -> None:
+    """Named ports are resolved, scheme and headers kept; the kubelet itself speaks plain HTTP to the agent."""
+    header = {"name": "X-Who", "value": "kubelet"}
+    get = {"path": "/health", "port": "web", "scheme": "HTTPS", "httpHeaders": [header]}
+    hook = {"preStop": {"httpGet": {"path": "/bye", "port": 80}}, "postStart": {"exec": {"command": ["true"]}}}
+    pod = _probed(
+        ports=[{"name": "web", "containerPort": 8443}],
+        livenessProbe={"httpGet": get, "timeoutSeconds": 3, "periodSeconds": 7},
+        lifecycle=hook,
+    )
+
+    after = injected(pod)
+
+    application = container(after, "backend")
+    asked = {"path": "/app-health/backend/livez", "port": 15020, "scheme": "HTTP", "httpHeaders": [header]}
+    assert application["livenessProbe"] == {"httpGet": asked, "timeoutSeconds": 3, "periodSeconds": 7}
+    assert application["lifecycle"]["preStop"] == {
+        "httpGet": {"path": "/app-lifecycle/backend/prestopz", "port": 15020}
+    }
+    assert application["lifecycle"]["postStart"] == hook["postStart"]
+    assert json.loads(environment(after)["ISTIO_KUBE_APP_PROBERS"]) == {
+        "/app-health/backend/livez": {"httpGet": get | {"port": 8443}, "timeoutSeconds": 3},
+        "/app-lifecycle/backend/prestopz": {"httpGet": {"path": "/bye", "port": 80}, "timeoutSeconds": 30},
+    }
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        {"httpGet": {"path": "/", "port": 80, "host": "169.254.169.254"}},
+        {"httpGet": {"path": "/", "port": "nowhere"}},
+        {"tcpSocket": {"port": 80, "host": "10.0.0.1"}},
+        {"exec": {"command": ["true"]}},
+    ],
+)
+def test_what_is_not_for_the_agent_stays(action: dict[str, Any]) -> None:
+    """The agent asks only its own pod, and only what can be asked over the network."""
+    after = injected(_probed(readinessProbe=action))
+
+    assert container(after, "backend")["readinessProbe"] == action
+    assert "ISTIO_KUBE_APP_PROBERS" not in environment(after)
+
+
+@pytest.mark.parametrize(
+    "annotations", [{"sidecar.istio.io/rewriteAppHTTPProbers": "false"}, {"status.sidecar.istio.io/port": "0"}]
+)
+@pytest.mark.parametrize("probe", ["readinessProbe", "livenessProbe", "startupProbe"])
+def test_probes_that_stay_are_warned_about(probe: str, annotations: dict[str, str]) -> None:
+    """The kubelet has no certificate; the user learns it at apply time. A rewritten probe is no reason for words."""
+    pod = _probed(**{probe: {"httpGet": {"path": "/", "port": 80}}})
+    assert patch.inject(pod, "secure-apps", InjectorSettings()).warnings == ()
+    pod["metadata"]["annotations"] = annotations
 
     warnings = patch.inject(pod, "secure-apps", InjectorSettings()).warnings
 
     assert len(warnings) == 1
     assert probe in warnings[0]
+
+
+def test_another_port_of_the_agent() -> None:
+    """Init container, agent and probes follow the annotation."""
+    pod = _probed(readinessProbe={"httpGet": {"port": 80}})
+    pod["metadata"]["annotations"] = {"status.sidecar.istio.io/port": "15099"}
+
+    after = injected(pod)
+
+    assert container(after, "backend")["readinessProbe"]["httpGet"]["port"] == 15099
+    assert "15099" in container(after, "istio-init")["args"][container(after, "istio-init")["args"].index("-d") + 1]
+    assert json.loads(environment(after)["PROXY_CONFIG"])["statusPort"] == 15099
 
 
 @pytest.mark.parametrize("row", rows("annotation-validation"))
@@ -173,6 +261,9 @@ def test_proxy_image(row: dict[str, Any]) -> None:
         ("sidecar.istio.io/nativeSidecar", "perhaps"),
         ("proxy.istio.io/config", "[1]"),
         ("proxy.istio.io/config", "{"),
+        ("status.sidecar.istio.io/port", "15021"),
+        ("status.sidecar.istio.io/port", "70000"),
+        ("sidecar.istio.io/rewriteAppHTTPProbers", "perhaps"),
     ],
 )
 def test_bad_annotations_are_named(name: str, value: str) -> None:
@@ -208,6 +299,8 @@ GOLDEN = {
     "golden/status_annotations_zeroport.yaml.injected",
     "golden/traffic-annotations-wildcards.yaml.injected",
     "golden/native-sidecar-opt-in.yaml.injected",
+    "golden/native-sidecar.yaml.injected",
+    "golden/native-sidecar-old-version.yaml.injected",
     "golden/hello-always.yaml.injected",
     "golden/hello-never.yaml.injected",
 }
@@ -237,6 +330,12 @@ def test_golden(row: dict[str, Any]) -> None:
     for field in ("ports", "readinessProbe", "startupProbe", "securityContext", "restartPolicy"):
         assert istio.get(field) == ours.get(field), field
     told = environment(after)
+    assert json.loads(istio["envValues"].get(app_probes.VARIABLE, "{}")) == json.loads(
+        told.get(app_probes.VARIABLE, "{}")
+    )
+    for theirs in (*expected["containers"], *expected["initContainers"]):
+        for field in ("readinessProbe", "livenessProbe", "startupProbe"):
+            assert theirs.get(field) == container(after, theirs["name"]).get(field), field
     for name in ("ISTIO_META_WORKLOAD_NAME", "ISTIO_META_OWNER", "ISTIO_META_APP_CONTAINERS", "TRUST_DOMAIN"):
         assert istio["envValues"][name] == told[name]
     assert json.loads(istio["envValues"]["ISTIO_META_POD_PORTS"]) == json.loads(told["ISTIO_META_POD_PORTS"])
@@ -261,10 +360,10 @@ def _split(setting: str) -> tuple[str, str, str]:
 
 
 def _flags(arguments: list[str]) -> dict[str, set[str]]:
-    """Flags with their lists; our agent has no port 15020 that could be left out."""
+    """Flags with their lists."""
     pairs = dict(zip(arguments[::2], arguments[1::2], strict=False))
     pairs = {flag: value for flag, value in pairs.items() if not flag.startswith("--")}
-    return {flag: set(value.split(",")) - {"15020", "123"} for flag, value in pairs.items()}
+    return {flag: set(value.split(",")) for flag, value in pairs.items()}
 
 
 @pytest.mark.parametrize(
