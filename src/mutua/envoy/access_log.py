@@ -12,7 +12,7 @@ from envoy.type.tracing.v3 import custom_tag_pb2
 from google.protobuf import struct_pb2
 
 from mutua.envoy.bootstrap import XDS_CLUSTER
-from mutua.envoy.pack import packed
+from mutua.envoy.pack import duration, packed
 from mutua.mesh.proxy_view import MeshView
 
 _FACTS: Final = {
@@ -97,6 +97,8 @@ A handshake that failed leaves `TLS_error:|` instead.
 
 DETAILS_TAG: Final = "response_code_details"
 WITHOUT_MUTUAL_TLS: Final = "!connection.mtls"
+FLUSH_SECONDS: Final = 0.25
+"""How long a report may wait for others: who rolls a STRICT back on refusals must hear of them soon."""
 
 
 def of_plaintext_connections() -> list[Any]:
@@ -113,6 +115,7 @@ def of_plaintext_connections() -> list[Any]:
                 envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=XDS_CLUSTER)
             ),
             custom_tags=[details],
+            buffer_flush_interval=duration(FLUSH_SECONDS),
         )
     )
     logger = accesslog_pb2.AccessLog(name="envoy.access_loggers.tcp_grpc", typed_config=packed(config))

@@ -171,6 +171,11 @@ class InboundView(Frozen, frozen=True):
     policies: tuple[EffectivePolicy, ...]  # root namespace first, then by name
     token_rules: tuple[TokenRule, ...] = ()  # oldest object first
 
+    @property
+    def all_port_modes(self) -> tuple[tuple[int, MtlsMode], ...]:
+        """The mode of every port that a Service or a policy names, ascending."""
+        return tuple(sorted((*self.port_modes, *((port.number, port.mode) for port in self.ports))))
+
 
 class Endpoint(Frozen, frozen=True):
     """One address behind a service port."""

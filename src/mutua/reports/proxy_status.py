@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Iterable
+from datetime import datetime
 
 import msgspec
 
+from mutua.mesh.proxy_view import MtlsMode
 from mutua.reports.table import render
 from mutua.xds.sync_state import SyncState
 
@@ -39,11 +41,22 @@ class ProxyState(msgspec.Struct, frozen=True):
     cluster: str
     types: tuple[TypeState, ...] = ()
     error: str = ""  # why its configuration cannot be made; "" = it can
+    mode: MtlsMode | None = None  # what it was told last to accept, on ports that `port_modes` does not name
+    port_modes: tuple[tuple[int, MtlsMode], ...] = ()  # ascending
 
     @property
     def name(self) -> str:
         """`pod.namespace`."""
         return f"{self.pod}.{self.namespace}"
+
+    def accepts(self, port: int) -> MtlsMode | None:
+        """What it was told last to accept on one of the workload's ports."""
+        return next((mode for number, mode in self.port_modes if number == port), self.mode)
+
+    @property
+    def has_its_listeners(self) -> bool:
+        """Whether Envoy has acknowledged what it was told last to accept."""
+        return any(item.type == "LDS" and item.state is SyncState.SYNCED for item in self.types)
 
 
 class PlaintextSeen(msgspec.Struct, frozen=True):
@@ -60,6 +73,8 @@ class PlaintextSeen(msgspec.Struct, frozen=True):
     reason: str
     dry_run: str = ""
     would_refuse: int = 0
+    first_seen: datetime | None = None
+    last_seen: datetime | None = None
 
 
 def cause(resource: str, reason: str, rule: str = "") -> str:

@@ -77,6 +77,8 @@ def proxy_states(
             version=version,
             cluster=cluster,
             error=each.error,
+            mode=each.inbound.default_mode,
+            port_modes=each.inbound.all_port_modes,
             types=tuple(
                 TypeState(
                     item.type,
@@ -105,6 +107,8 @@ def plaintext_seen(edges: Iterable[Seen]) -> list[PlaintextSeen]:
             each.edge.reason,
             f"{each.edge.would_refuse.namespace}/{each.edge.would_refuse.name}" if each.edge.would_refuse else "",
             each.would_refuse,
+            each.first,
+            each.last,
         )
         for each in edges
     ]

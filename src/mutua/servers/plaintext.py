@@ -6,6 +6,7 @@ Only such connections are reported, one entry each when they end, so that mutual
 import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Any, Final, TypeAlias
 
 import grpc
@@ -18,6 +19,7 @@ from mutua.envoy import access_log
 from mutua.errors import InvalidInputError, RefusedError
 from mutua.servers import peers
 from mutua.spiffe import SpiffeId
+from mutua.system import clock
 from mutua.system.logs import Log
 from mutua.verdict.plaintext import PlaintextEdge
 from mutua.xds.node import Node
@@ -39,13 +41,15 @@ _Key: TypeAlias = tuple[str, str, int, bool]
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """An edge and how often it was used since the control plane started.
+    """An edge, how often it was used since the control plane started, and when first and last.
 
     `would_refuse` counts the connections that the policy in dry run, which the edge names, would have refused.
     """
 
     edge: PlaintextEdge
     connections: int
+    first: datetime
+    last: datetime
     would_refuse: int = 0
     told: int = 0  # connections of the last line
 
@@ -53,8 +57,11 @@ class Seen(msgspec.Struct, frozen=True):
 class PlaintextCollector:
     """The service. `explain` says what a reported connection means; `edges` is what was seen so far."""
 
-    def __init__(self, explain: Explain, *, tell_seconds: float = TELL_SECONDS) -> None:
+    def __init__(
+        self, explain: Explain, *, tell_seconds: float = TELL_SECONDS, now: Callable[[], datetime] = clock.now
+    ) -> None:
         self._explain = explain
+        self._now = now
         self._tell_seconds = tell_seconds
         self._seen: dict[_Key, Seen] = {}
 
@@ -118,7 +125,9 @@ class PlaintextCollector:
         same_rehearsal = earlier is not None and earlier.edge.would_refuse == edge.would_refuse
         if earlier is not None and same_rehearsal:
             rehearsed += earlier.would_refuse
-        self._seen[key] = Seen(edge, total, rehearsed, earlier.told if earlier else 0)
+        now = self._now()
+        first = earlier.first if earlier else now
+        self._seen[key] = Seen(edge, total, first, now, rehearsed, earlier.told if earlier else 0)
         if earlier is None or (edge.would_refuse and not same_rehearsal):
             self._tell(key, self._seen[key])
 

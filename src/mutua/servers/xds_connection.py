@@ -8,7 +8,7 @@ import msgspec
 
 from mutua.envoy import translate
 from mutua.errors import RefusedError
-from mutua.mesh.proxy_view import ProxyView
+from mutua.mesh.proxy_view import InboundView, ProxyView
 from mutua.spiffe import SpiffeId
 from mutua.system.logs import Log
 from mutua.xds import status, stream, wire
@@ -28,6 +28,7 @@ class ProxyStatus(msgspec.Struct, frozen=True):
     node: Node
     identity: SpiffeId
     types: tuple[TypeStatus, ...]
+    inbound: InboundView  # what it was told last to accept; acknowledged if its listeners are
     error: str = ""  # why its configuration cannot be made at present; "" = it can
 
     @property
@@ -106,4 +107,10 @@ class Connection:
 
     def status(self) -> ProxyStatus:
         """What this proxy has."""
-        return ProxyStatus(node=self.node, identity=self.identity, types=status.of(self.state), error=self.error)
+        return ProxyStatus(
+            node=self.node,
+            identity=self.identity,
+            types=status.of(self.state),
+            inbound=self.view.inbound,
+            error=self.error,
+        )

@@ -5,8 +5,14 @@ import pytest
 from starlette.testclient import TestClient
 
 from mutua.ca.caller import TokenReviewStatus, TokenReviewUser
-from mutua.reports.proxy_status import PlaintextSeen
+from mutua.mesh.proxy_view import InboundPort, InboundView, MtlsMode, Protocol, Trust
+from mutua.reports.proxy_status import PlaintextSeen, ProxyState
 from mutua.servers import debug
+from mutua.servers.xds_connection import ProxyStatus
+from mutua.spiffe import SpiffeId
+from mutua.xds.node import Node
+from mutua.xds.status import TypeStatus
+from mutua.xds.sync_state import SyncState
 
 GOOD = "system:serviceaccount:istio-system:mutua-debug"
 SEEN = PlaintextSeen("shop/client", "shop/web", 80, False, 3, "the client has no sidecar")
@@ -51,3 +57,21 @@ def test_any_other_token_opens_nothing(page: str, status: TokenReviewStatus | Ex
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Basic dG9rZW4="}])
 def test_without_a_token_nothing_is_even_asked(headers: dict[str, str]) -> None:
     assert pages(AssertionError()).get("/syncz", headers=headers).status_code == 401
+
+
+def test_a_proxy_tells_which_modes_it_was_given_and_whether_it_has_them() -> None:
+    ports = (InboundPort(80, Protocol.HTTP, MtlsMode.STRICT, "web"),)
+    inbound = InboundView(Trust(), MtlsMode.STRICT, ((90, MtlsMode.PERMISSIVE),), ports, ())
+    node = Node.parse("sidecar~10.0.0.1~web-1.shop~shop.svc.cluster.local")
+    identity = SpiffeId("cluster.local", "shop", "web")
+    states = {
+        state: debug.proxy_states(
+            [ProxyStatus(node, identity, (TypeStatus("LDS", state),), inbound)], "istiod", "1", "c", lambda *_: ""
+        )[0]
+        for state in SyncState
+    }
+
+    assert [state for state, proxy in states.items() if proxy.has_its_listeners] == [SyncState.SYNCED]
+    proxy = states[SyncState.SYNCED]
+    assert [proxy.accepts(port) for port in (80, 90, 91)] == [MtlsMode.STRICT, MtlsMode.PERMISSIVE, MtlsMode.STRICT]
+    assert msgspec.json.decode(msgspec.json.encode(proxy), type=ProxyState) == proxy

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 import grpc
@@ -148,3 +149,13 @@ async def test_what_a_dry_run_would_refuse_is_counted_from_its_beginning_and_tol
     tried = None
     await told(collector, once)
     assert [(seen.connections, seen.would_refuse) for seen in collector.edges] == [(4, 0)]
+
+
+async def test_an_edge_tells_when_it_was_used_first_and_last() -> None:
+    moments = [datetime(2026, 1, 1, 12, minute, tzinfo=UTC) for minute in range(3)]
+    clock = iter(moments)
+    collector = PlaintextCollector(explained, now=lambda: next(clock))
+    await told(collector, *[report(("10.0.0.9", 80, "", ""))] * 3)
+    (seen,) = debug.plaintext_seen(collector.edges)
+
+    assert (seen.first_seen, seen.last_seen) == (moments[0], moments[2])
