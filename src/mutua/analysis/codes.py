@@ -255,6 +255,7 @@ _OWN: Final = (
     Code("MUT0015", "StrictCutsOffScraper", _W),
     Code("MUT0016", "CertificateExpires", _W),
     Code("MUT0017", "PeerAuthenticationDryRun", _I),
+    Code("MUT0018", "StrictCutsOffProbe", _E),
 )
 
 ISTIO: Final = {entry.code: entry for entry in _ISTIO}

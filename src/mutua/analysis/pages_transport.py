@@ -220,4 +220,27 @@ spec: {mtls: {mode: STRICT}}
         "`mutua plaintext -n NAMESPACE` shows the connections that would have been refused. When there are none left, "
         "take the annotation away, and the policy is enforced.",
     ),
+    Page(
+        "MUT0018",
+        "A probe of the kubelet asks a port that is STRICT. The kubelet has no certificate, so the probe fails and the "
+        "pod is not ready, or is restarted again and again.",
+        """
+apiVersion: v1
+kind: Pod
+metadata:
+  name: backend
+  namespace: secure-apps
+  annotations: {sidecar.istio.io/rewriteAppHTTPProbers: "false"}
+spec:
+  containers:
+  - name: backend
+    image: backend
+    readinessProbe: {httpGet: {port: 8080, path: /ready}}
+""",
+        "Probes of injected pods are asked by the sidecar instead, which the kubelet can reach. This one is not: the "
+        "pod says so by an annotation, or was made before the sidecar could do it. A probe over TCP is no problem, "
+        "but says little: the sidecar takes the connection.",
+        'Take the annotation `sidecar.istio.io/rewriteAppHTTPProbers: "false"` away and restart the pod; or let the '
+        "port take plaintext by `portLevelMtls: {8080: {mode: PERMISSIVE}}`.",
+    ),
 )

@@ -137,7 +137,12 @@ class _Injector:
 
     def placed(self, pod: core.Pod, address: int) -> core.Pod:
         ip = str(ipaddress.IPv4Address(address))
-        status = core.PodStatus("Running", ip, (core.PodAddress(ip),), (core.PodCondition("Ready", "True"),))
+        status = core.PodStatus(
+            phase="Running",
+            pod_ip=ip,
+            pod_ips=(core.PodAddress(ip),),
+            conditions=(core.PodCondition("Ready", "True"),),
+        )
         metadata = pod.metadata
         if TLS_MODE_LABEL not in metadata.labels and self._is_injected(pod):
             metadata = msgspec.structs.replace(metadata, labels={**metadata.labels, TLS_MODE_LABEL: "istio"})

@@ -25,6 +25,33 @@ class SecurityContext(Lenient, frozen=True):
     run_as_user: int | None = None
 
 
+class HttpGet(Lenient, frozen=True):
+    """A request of the kubelet. `port`: a number, or a container port's name."""
+
+    port: int | str = 0
+    path: str = ""
+
+
+class TcpSocket(Lenient, frozen=True):
+    """A connection of the kubelet."""
+
+    port: int | str = 0
+
+
+class GrpcHealth(Lenient, frozen=True):
+    """A gRPC health check of the kubelet."""
+
+    port: int = 0
+
+
+class Probe(Lenient, frozen=True):
+    """How the kubelet asks a container; none of these: by a command inside of it."""
+
+    http_get: HttpGet | None = None
+    tcp_socket: TcpSocket | None = None
+    grpc: GrpcHealth | None = None
+
+
 class Container(Lenient, frozen=True):
     """One container. `restart_policy` "Always" on an init container makes it a native sidecar."""
 
@@ -33,6 +60,9 @@ class Container(Lenient, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
     restart_policy: str = ""
     security_context: SecurityContext | None = None
+    startup_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
 
 
 class PodSpec(Lenient, frozen=True):
@@ -65,6 +95,7 @@ class PodStatus(Lenient, frozen=True):
     phase: str = ""
     pod_ip: str = msgspec.field(default="", name="podIP")
     pod_ips: tuple[PodAddress, ...] = msgspec.field(default=(), name="podIPs")
+    host_ip: str = msgspec.field(default="", name="hostIP")
     conditions: tuple[PodCondition, ...] = ()
 
 

@@ -2,15 +2,12 @@
 
 from typing import Final
 
+from mutua.api.booleans import TRUE
 from mutua.api.meta import ObjectMeta
 
 ANNOTATION: Final = "istio.io/dry-run"
 
-# Go's strconv.ParseBool, which reads the annotation in Istio. Any other text means that the policy is enforced.
-TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
-FALSE: Final = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-
 
 def is_dry_run(metadata: ObjectMeta) -> bool:
-    """Whether the object only rehearses what it says."""
+    """Whether the object only rehearses what it says. A text that is no boolean means that it is enforced."""
     return metadata.annotations.get(ANNOTATION, "") in TRUE

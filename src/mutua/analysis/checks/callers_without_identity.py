@@ -1,6 +1,6 @@
-"""Callers that can have no certificate of the mesh, and whom STRICT shuts out: the API server, and scrapers."""
+"""Callers that can have no certificate of the mesh, and whom STRICT shuts out: API server, scrapers, kubelet."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from mutua.analysis import words
@@ -13,15 +13,12 @@ from mutua.api.admission import MutatingWebhookConfiguration, ValidatingWebhookC
 from mutua.api.findings import Severity
 from mutua.api.kinds import Kind
 from mutua.injection import selectors
-from mutua.injection.settings import UNCAPTURED_INBOUND_PORTS
-from mutua.mesh.proxy_view import MtlsMode, ObjectRef
-from mutua.mesh.workloads import Workload
-from mutua.verdict import connection
+from mutua.mesh.proxy_view import ObjectRef
+from mutua.verdict import uncertified
+from mutua.verdict.uncertified import CutOff, Probe
 
 _MUTATING: Final = kinds.MUTATING_WEBHOOK_CONFIGURATION
 _VALIDATING: Final = kinds.VALIDATING_WEBHOOK_CONFIGURATION
-_EXCLUDED_PORTS: Final = "traffic.sidecar.istio.io/excludeInboundPorts"
-_SCRAPER: Final = "prometheus"
 _INJECTION: Final = "istio-injection"
 _REVISION: Final = "istio.io/rev"
 _POD_INJECT: Final = "sidecar.istio.io/inject"
@@ -29,59 +26,53 @@ _POD_INJECT: Final = "sidecar.istio.io/inject"
 
 def webhooks(inputs: Inputs) -> Iterator[Message]:
     """Webhooks whose Service leads to a port that takes mutual TLS only."""
-    snapshot = inputs.snapshot
-    pods = snapshot.objects.typed(kinds.POD, core.Pod)
     for kind, item in _configurations(inputs):
         for index, webhook in enumerate(item.webhooks):
-            target = webhook.client_config.service
-            service = snapshot.service(target.namespace, target.name) if target else None
-            if target is None or service is None:
-                continue
-            load = next((one for one in snapshot.load(service.host) if one.port == target.port), None)
-            for endpoint in load.endpoints if load else ():
-                server = snapshot.workload_by_address(endpoint.address)
-                if server is None or endpoint.port in _excluded(pods.get((server.namespace, server.name))):
-                    continue
-                verdict = connection.to_workload(snapshot, server, endpoint.port, connection.Protection.TLS)
-                if not verdict.succeeds:
-                    place = f"{server.namespace}/{server.name}"
-                    text = f"the API server cannot call {webhook.name} at {place}: {verdict.reason}"
-                    hint = f"let port {endpoint.port} be PERMISSIVE by portLevelMtls; the webhook has TLS of its own"
-                    field, related = f"webhooks[{index}].clientConfig.service", _related(verdict.server_policy)
-                    yield own("MUT0014", subject(kind, item), text, hint, field=field, related=related)
-                    break
+            cut = uncertified.webhook(inputs.snapshot, webhook)
+            if cut:
+                place = f"{cut.server.namespace}/{cut.server.name}"
+                text = f"the API server cannot call {webhook.name} at {place}: {cut.reason}"
+                hint = f"let port {cut.port} be PERMISSIVE by portLevelMtls; the webhook has TLS of its own"
+                field, related = f"webhooks[{index}].clientConfig.service", _related(cut.policy)
+                yield own("MUT0014", subject(kind, item), text, hint, field=field, related=related)
 
 
 def scrapers(inputs: Inputs) -> Iterator[Message]:
     """Pods that ask to be scraped on a port that takes mutual TLS only, by a scraper that has no certificate."""
-    snapshot = inputs.snapshot
-    known = [workload for workload in snapshot.workloads.values() if _is_scraper(workload)]
-    bare = sorted({f"{workload.namespace}/{workload.name}" for workload in known if not workload.has_sidecar})
-    if known and not bare:
+    known = uncertified.scrapers(inputs.snapshot)
+    if known == ():
         return
-    found: dict[tuple[str, int, ObjectRef | None], list[Workload]] = {}
-    for key, pod in snapshot.objects.typed(kinds.POD, core.Pod).items():
-        annotations = pod.metadata.annotations
-        port = annotations.get("prometheus.io/port", "")
-        server = snapshot.workloads.get(key)
-        if annotations.get("prometheus.io/scrape") != "true" or not port.isdecimal() or server is None:
-            continue
-        if not server.has_sidecar or int(port) in _excluded(pod):
-            continue
-        effective = snapshot.mode_of(server)
-        if effective.on_port(int(port)) is MtlsMode.STRICT:
-            policy = effective.decider(int(port))
-            found.setdefault((server.namespace, int(port), policy), []).append(server)
-    for (namespace, number, policy), servers in found.items():
+    bare = [f"{workload.namespace}/{workload.name}" for workload in known or ()]
+    for (namespace, number, policy), servers in _grouped(uncertified.scrapes(inputs.snapshot)).items():
         who = f"{words.listed(bare)} has no sidecar" if bare else "a scraper without a sidecar is shut out"
         by = f" by {policy.kind} {policy.namespace}/{policy.name}" if policy else ""
-        names = words.listed([server.name for server in servers], 3)
-        text = f"asks to be scraped on port {number}, which is STRICT{by}: {who} ({names})"
+        text = f"asks to be scraped on port {number}, which is STRICT{by}: {who} ({words.listed(servers, 3)})"
         hint = f"let port {number} be PERMISSIVE by portLevelMtls"
-        first = min(servers, key=lambda server: server.name)
-        about = Subject(kinds.POD.name, namespace, first.name)
+        about = Subject(kinds.POD.name, namespace, min(servers))
         severity = Severity.WARNING if bare else Severity.INFO
         yield own("MUT0015", about, text, hint, severity=severity, related=_related(policy))
+
+
+def probes(inputs: Inputs) -> Iterator[Message]:
+    """Probes of the kubelet to a port that takes mutual TLS only."""
+    found: dict[Probe, list[CutOff]] = {}
+    for cut, probe in uncertified.probes(inputs.snapshot):
+        found.setdefault(probe, []).append(cut)
+    for probe, cuts in found.items():
+        for (namespace, number, policy), servers in _grouped(cuts).items():
+            by = f" by {policy.kind} {policy.namespace}/{policy.name}" if policy else ""
+            text = f"the kubelet's {probe} asks port {number}, which is STRICT{by} ({words.listed(servers, 3)})"
+            hint = 'let the sidecar ask for it: no annotation sidecar.istio.io/rewriteAppHTTPProbers: "false"; restart'
+            about = Subject(kinds.POD.name, namespace, min(servers))
+            yield own("MUT0018", about, text, hint, related=_related(policy))
+
+
+def _grouped(cuts: Iterable[CutOff]) -> dict[tuple[str, int, ObjectRef | None], list[str]]:
+    """Names of the pods by namespace, port and who decided the mode."""
+    found: dict[tuple[str, int, ObjectRef | None], list[str]] = {}
+    for cut in cuts:
+        found.setdefault((cut.server.namespace, cut.port, cut.policy), []).append(cut.server.name)
+    return found
 
 
 def injectors(inputs: Inputs) -> Iterator[Message]:
@@ -145,17 +136,6 @@ def _configurations(
     yield from ((_VALIDATING, item) for item in inputs.all(_VALIDATING, ValidatingWebhookConfiguration).values())
 
 
-def _excluded(pod: core.Pod | None) -> set[int]:
-    """Inbound ports that pass the sidecar by, or that it answers itself."""
-    text = pod.metadata.annotations.get(_EXCLUDED_PORTS, "") if pod else ""
-    return {int(part) for part in text.split(",") if part.strip().isdecimal()}.union(UNCAPTURED_INBOUND_PORTS)
-
-
-def _is_scraper(workload: Workload) -> bool:
-    labels = dict(workload.labels)
-    return _SCRAPER in (labels.get("app"), labels.get("app.kubernetes.io/name"))
-
-
 def _related(policy: ObjectRef | None) -> tuple[Subject, ...]:
     return (Subject(policy.kind, policy.namespace, policy.name),) if policy else ()
 
@@ -175,6 +155,14 @@ CHECKS: Final = (
         ("MUT0015",),
         SNAPSHOT_INPUTS,
         scrapers,
+        (kinds.PEER_AUTHENTICATION,),
+    ),
+    Check(
+        "probe.StrictAnalyzer",
+        "Probes that the kubelet cannot make through STRICT",
+        ("MUT0018",),
+        SNAPSHOT_INPUTS,
+        probes,
         (kinds.PEER_AUTHENTICATION,),
     ),
     Check(

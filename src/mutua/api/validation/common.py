@@ -4,7 +4,8 @@ import ipaddress
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from mutua.api.dry_run import ANNOTATION, FALSE, TRUE
+from mutua.api.booleans import FALSE, TRUE
+from mutua.api.dry_run import ANNOTATION
 from mutua.api.findings import Violation, error, warning
 from mutua.api.meta import LabelSelector, ObjectMeta, TargetReference, duration_seconds
 

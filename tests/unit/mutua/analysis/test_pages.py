@@ -75,7 +75,7 @@ kind: PeerAuthentication
 metadata: {name: all, namespace: istio-system}
 spec: {mtls: {mode: STRICT}}
 """
-MUST_BE_STRICT = frozenset({"MUT0014", "MUT0015"})
+MUST_BE_STRICT = frozenset({"MUT0014", "MUT0015", "MUT0018"})
 WITHOUT_CONTENT = frozenset({"MUT0016"})  # a certificate would fill the page
 
 

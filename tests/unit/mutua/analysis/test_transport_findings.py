@@ -244,3 +244,57 @@ metadata: {name: s, namespace: b, annotations: {networking.istio.io/exportThree:
         "Service b/s: Unknown annotation: networking.istio.io/exportThree (did you mean networking.istio.io/exportTo?)"
     ]
     assert "Invalid annotation sidecar.istio.io/proxyCPU" in told(text, "IST0125")[0]
+
+
+def probed(probe: str, annotations: str = "", container: str = "istio-proxy") -> list[str]:
+    """What is said of a pod with a readiness probe in a namespace that is STRICT."""
+    return told(
+        f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: web, namespace: shop, annotations: {{{annotations}}}, uid: "1"}}
+spec:
+  containers:
+  - {{name: web, image: web, ports: [{{name: http, containerPort: 8080}}], readinessProbe: {probe}}}
+  - {{name: {container}, image: other}}
+status: {{phase: Running, podIP: 10.0.0.1}}
+---
+apiVersion: security.istio.io/v1
+kind: PeerAuthentication
+metadata: {{name: strict, namespace: shop}}
+spec: {{mtls: {{mode: STRICT}}}}
+""",
+        "MUT0018",
+    )
+
+
+@pytest.mark.parametrize(
+    ("probe", "asks"),
+    [
+        ("{httpGet: {port: http, path: /ready}}", "HTTP GET /ready"),
+        ("{httpGet: {port: 8080}}", "HTTP GET /"),
+        ("{grpc: {port: 8080}}", "gRPC health check"),
+    ],
+)
+def test_a_probe_that_strict_refuses_is_named(probe: str, asks: str) -> None:
+    (line,) = probed(probe)
+    assert line.startswith(
+        f"Pod shop/web: the kubelet's readiness probe of container web ({asks}) asks port 8080, which is STRICT"
+        " by PeerAuthentication shop/strict (web)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("probe", "annotations", "container"),
+    [
+        ("{tcpSocket: {port: 8080}}", "", "istio-proxy"),
+        ("{exec: {command: [ls]}}", "", "istio-proxy"),
+        ("{httpGet: {port: 15020, path: /app-health/web/readyz}}", "", "istio-proxy"),
+        ("{httpGet: {port: 15030}}", 'status.sidecar.istio.io/port: "15030"', "istio-proxy"),
+        ("{httpGet: {port: 8080}}", 'traffic.sidecar.istio.io/excludeInboundPorts: "80,8080"', "istio-proxy"),
+        ("{httpGet: {port: 8080}}", "", "other"),
+    ],
+    ids=["tcp", "exec", "asked by the agent", "another port of the agent's", "excluded", "no sidecar"],
+)
+def test_a_probe_that_strict_does_not_concern_is_not(probe: str, annotations: str, container: str) -> None:
+    assert probed(probe, annotations, container) == []
