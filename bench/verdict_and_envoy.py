@@ -11,8 +11,11 @@ import time
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parent.parent / "tests"
-BATCH = 4_000
+BATCH = 20_000
 """Cases of one Envoy; it holds all their filter chains."""
+
+CALLS = 80
+"""Cases that meet the same policies, but each by another connection or request."""
 
 
 def main() -> int:
@@ -28,7 +31,7 @@ def main() -> int:
     started, done, differing, unanswered = time.monotonic(), 0, 0, 0
     for number, first in enumerate(range(0, arguments.cases, BATCH)):
         count = min(BATCH, arguments.cases - first)
-        vectors = list(policy_vectors.generate(arguments.seed + number, count))
+        vectors = list(policy_vectors.generate(arguments.seed + number, count, CALLS))
         with tempfile.TemporaryDirectory() as directory:
             decisions = authorization_run.decisions(vectors, Path(directory))
         for vector, decision in zip(vectors, decisions, strict=True):

@@ -52,6 +52,12 @@ TARGETS = (
     "/a?/../b",
     "/a*b",
 )
+PIECES = (
+    *("/", "/", "/", "a", "b", "A", "c", "x", "..", ".", ";x", ";", "\\", "?", "*", "["),
+    *("%2e", "%2F", "%5c", "%61", "%", "%2"),
+)
+"""What other targets are made of."""
+
 HEADER_NAMES = (
     "x-a",
     "X-B",
@@ -162,17 +168,24 @@ class Case(NamedTuple):
 
 def case(random: Random) -> Case:
     """One case; every choice is `random`'s."""
+    return call(random)._replace(policies=policies(random), normalization=random.choice(NORMALIZATIONS))
+
+
+def policies(random: Random) -> tuple[EffectivePolicy, ...]:
+    """The policies of one workload."""
     actions = list(AuthorizationAction)
-    count = random.randint(0, 4)
-    policies = tuple(policy(random, random.choice(actions), f"p{index}") for index in range(count))
+    return tuple(policy(random, random.choice(actions), f"p{index}") for index in range(random.randint(0, 4)))
+
+
+def call(random: Random) -> Case:
+    """One call, and no policies yet."""
     is_request = random.random() < 0.8
     with_token = is_request and random.random() < 0.5
     return Case(
-        policies,
+        (),
         connection(random),
         http_request(random) if is_request else None,
         random.choice(CLAIMS) if with_token else None,
-        random.choice(NORMALIZATIONS),
     )
 
 
@@ -211,10 +224,17 @@ def http_request(random: Random) -> HttpRequest:
         headers.append(("x-forwarded-for", ", ".join(random.choices((*ADDRESSES, "unknown"), k=random.randint(1, 2)))))
     return HttpRequest(
         method=random.choice(METHODS),
-        target=random.choice(TARGETS),
+        target=target(random),
         authority=random.choice(HOSTS),
         headers=tuple(headers),
     )
+
+
+def target(random: Random) -> str:
+    """One of the targets that policies name, or one that nobody thought of."""
+    if random.random() < 0.7:
+        return random.choice(TARGETS)
+    return "/" + "".join(random.choices(PIECES, k=random.randint(1, 8)))
 
 
 def _fields(random: Random, pools: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:

@@ -1,7 +1,7 @@
 """Made-up cases in the form of the conformance vectors, with what the evaluator says of each."""
 
-import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from random import Random
 from typing import Any
 
@@ -12,34 +12,64 @@ from mutua.verdict.authorization import Authorization
 from mutua.verdict.request import HttpRequest
 
 CALLS_PER_POLICIES = 12
+"""Few, so that many different policies are met by few calls."""
+
+REQUESTS_PER_CONNECTION = 12
 
 
-def generate(seed: int, count: int) -> Iterator[dict[str, Any]]:
-    """`count` cases; several calls meet the same policies, as building those is what takes time."""
+def generate(seed: int, count: int, calls: int = CALLS_PER_POLICIES) -> Iterator[dict[str, Any]]:
+    """`count` cases, each one request or one connection of bytes.
+
+    `calls` of them meet the same policies, as building those is what takes time, and requests come over kept
+    connections as from any client.
+    """
     random = Random(seed)  # noqa: S311 - the same cases for the same seed
     while count > 0:
-        policies = policy_cases.case(random)
-        for _ in range(min(CALLS_PER_POLICIES, count)):
-            call = policy_cases.case(random)
-            yield as_vector(call._replace(policies=policies.policies, normalization=policies.normalization))
-        count -= CALLS_PER_POLICIES
+        policies, normalization = policy_cases.policies(random), random.choice(policy_cases.NORMALIZATIONS)
+        fixed = _fixed(policies, normalization)
+        decides = Authorization(policies, TRUST, normalization)
+        for call in islice(_calls(random), min(calls, count)):
+            yield {**fixed, **_judged(call, decides)}
+        count -= calls
 
 
 def as_vector(case: Case) -> dict[str, Any]:
     """The case as plain data."""
-    request = case.request and _as_sent(case.request)
-    decision = _authorization(case.policies, case.normalization).decide(case.connection, request, case.claims)
-    refused_unheard = "answers 400" in decision.reason
-    connection = case.connection
+    decides = Authorization(case.policies, TRUST, case.normalization)
+    return {**_fixed(case.policies, case.normalization), **_judged(case, decides)}
+
+
+def _calls(random: Random) -> Iterator[Case]:
+    """Calls without end; of those over one connection, one after the other."""
+    while True:
+        first = policy_cases.call(random)
+        yield first
+        if first.request is not None:
+            more = (policy_cases.call(random) for _ in range(random.randrange(REQUESTS_PER_CONNECTION)))
+            yield from (each._replace(connection=first.connection) for each in more if each.request is not None)
+
+
+def _fixed(policies: Sequence[EffectivePolicy], normalization: str) -> dict[str, Any]:
+    """What a vector says about the workload that is called."""
     return {
-        "policies": [_manifest(policy) for policy in case.policies],
+        "policies": [_manifest(policy) for policy in policies],
         "mesh": {
             "trustDomain": TRUST.domains[0],
             "trustDomainAliases": TRUST.domains[1:],
             "rootNamespace": "root",
-            "pathNormalization": case.normalization,
+            "pathNormalization": normalization,
         },
         "workload": {"namespace": "foo"},
+    }
+
+
+def _judged(case: Case, decides: Authorization) -> dict[str, Any]:
+    """What a vector says about the call, and what the evaluator says of it."""
+    request = case.request and _as_sent(case.request)
+    decision = decides.decide(case.connection, request, case.claims)
+    refused_unheard = "answers 400" in decision.reason
+    connection = case.connection
+    return {
         "request": {
             "protocol": "tcp" if request is None else "http",
             "mtls": connection.peer is not None,
@@ -57,11 +87,6 @@ def as_vector(case: Case) -> dict[str, Any]:
         "expect": "400" if refused_unheard else "allow" if decision.allowed else "deny",
         "why": decision.reason,
     }
-
-
-@functools.lru_cache(maxsize=4)
-def _authorization(policies: tuple[EffectivePolicy, ...], normalization: str) -> Authorization:
-    return Authorization(policies, TRUST, normalization)
 
 
 def _as_sent(request: HttpRequest) -> HttpRequest:

@@ -92,8 +92,8 @@ def _manager(mesh: MeshView, stat_prefix: str, filters: list[Any]) -> Any:
         http_filters=filters,
         access_log=access_log.of_requests(mesh),
         use_remote_address=wrappers_pb2.BoolValue(value=False),
-        # No address is internal: a peer's x-envoy-* headers set no timeout, retry or statistics here.
-        internal_address_config=_Manager.InternalAddressConfig(unix_sockets=False),
+        # No address is internal, whatever x-forwarded-for says: a peer's x-envoy-* headers set no timeout, retry or
+        # statistics here. `internal_address_config` stays unset for that: an empty one would trust private addresses.
         generate_request_id=wrappers_pb2.BoolValue(value=True),
         proxy_100_continue=True,
         upgrade_configs=[_Manager.UpgradeConfig(upgrade_type="websocket")],

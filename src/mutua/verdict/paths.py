@@ -37,7 +37,8 @@ def normalized(target: str, mode: str) -> str:
         path = _ESCAPED_SLASH.sub(lambda match: "/" if match[1][0] == "2" else "\\", path)
     path = _canonical(path)
     if mode in ("MERGE_SLASHES", "DECODE_AND_MERGE_SLASHES"):
-        path = _MANY_SLASHES.sub("/", path)
+        # Of nothing but slashes, Envoy keeps the first and the last.
+        path = _MANY_SLASHES.sub("/", path) if path.strip("/") else path[:2]
     return path + question + query
 
 

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import ssl
 import struct
 import sys
 from collections import defaultdict
-from functools import cache
+from functools import cache, partial
+from itertools import takewhile
 from typing import Any
 
 import grpc
@@ -16,6 +18,7 @@ import grpc.aio
 from envoy.service.auth.v3 import external_auth_pb2
 
 AT_ONCE = 50
+LENGTH = re.compile(rb"\r\ncontent-length: (\d+)\r\n")
 ECHO_PORT = 7
 BYTES = b"more bytes than a TLS record needs to be told apart"
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -32,35 +35,67 @@ def tls(certificate: str) -> ssl.SSLContext:
     return context
 
 
-async def ask(case: dict[str, Any]) -> str:
-    """The decision: `allow`, `deny`, or what else happened."""
+def same_connection(cases: list[dict[str, Any]], first: int, second: int) -> bool:
+    """Whether two cases can be put over one connection, one after the other."""
+    one, other = cases[first], cases[second]
+    return one["request"]["protocol"] == other["request"]["protocol"] == "http" and _caller(one) == _caller(other)
+
+
+def _caller(case: dict[str, Any]) -> tuple[Any, ...]:
     request = case["request"]
+    names = ("source_ip", "destination_ip", "destination_port", "sni")
+    return (case["client_port"], case["certificate"], *(request.get(name) for name in names))
+
+
+async def ask(cases: list[dict[str, Any]]) -> list[str]:
+    """The decisions about cases of one connection: `allow`, `deny`, or what else happened.
+
+    Shorter than the cases if the connection ended on the way: the rest needs another.
+    """
+    first = cases[0]
+    request = first["request"]
     connection = socket.socket()
     connection.setblocking(False)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
-    connection.bind((request["source_ip"], case["client_port"]))
+    connection.bind((request["source_ip"], first["client_port"]))
     writer = None
+    decisions: list[str] = []
     try:
         destination = (request["destination_ip"], request["destination_port"])
         await asyncio.get_running_loop().sock_connect(connection, destination)
-        context = tls(case["certificate"]) if case["certificate"] else None
+        context = tls(first["certificate"]) if first["certificate"] else None
         name = {"server_hostname": request["sni"] or ""} if context else {}
         reader, writer = await asyncio.open_connection(sock=connection, ssl=context, **name)
-        writer.write(head(request, case["token"]) if request["protocol"] == "http" else BYTES)
         if request["protocol"] != "http":
-            return "allow" if await reader.read(1) else "deny"
-        answer = (await reader.readuntil(b"\r\n\r\n")).lower()
-        if b"grpc-status: 7" in answer:  # a call is refused within an answer of 200
-            return "deny"
-        code = answer.split(b" ")[1].decode()
-        return {"200": "allow", "403": "deny"}.get(code, code)
-    except (ConnectionError, ssl.SSLError) as error:
-        return "deny" if request["protocol"] != "http" else repr(error)
+            writer.write(BYTES)
+            return ["allow" if await reader.read(1) else "deny"]
+        for case in cases:
+            writer.write(head(case["request"], case["token"]))
+            decision, goes_on = await answered(reader, case["request"]["method"])
+            decisions.append(decision)
+            if not goes_on:
+                break
+        return decisions
+    except (ConnectionError, ssl.SSLError, asyncio.IncompleteReadError) as error:
+        return decisions or ["deny" if request["protocol"] != "http" else repr(error)]
     finally:
         if writer is not None:
             writer.transport.abort()
         connection.close()
+
+
+async def answered(reader: asyncio.StreamReader, method: str) -> tuple[str, bool]:
+    """What the next answer says, and whether another may follow on its connection."""
+    answer = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = LENGTH.search(answer)
+    if length and method != "HEAD":
+        await reader.readexactly(int(length[1]))
+    goes_on = length is not None and b"connection: close" not in answer
+    if b"grpc-status: 7" in answer:  # a call is refused within an answer of 200
+        return "deny", goes_on
+    code = answer[9:12].decode()
+    return {"200": "allow", "403": "deny"}.get(code, code), goes_on
 
 
 def head(request: dict[str, Any], token: list[str]) -> bytes:
@@ -143,12 +178,17 @@ async def main() -> None:
 
     async def run(indexes: list[int]) -> None:
         async with slots:
-            for index in indexes:
+            while indexes:
+                first, *others = indexes
+                asked = [first, *takewhile(partial(same_connection, cases, first), others)]
                 try:
                     async with asyncio.timeout(10):
-                        decisions[index] = await ask(cases[index])
+                        found = await ask([cases[index] for index in asked])
                 except Exception as error:
-                    decisions[index] = repr(error)
+                    found = [repr(error)]
+                for index, decision in zip(asked, found, strict=False):
+                    decisions[index] = decision
+                indexes = indexes[len(found) :]
 
     await asyncio.gather(*map(run, groups.values()))
     json.dump(decisions, sys.stdout)
