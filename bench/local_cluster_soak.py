@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import random
+import select
 import shutil
 import signal
 import ssl
@@ -72,6 +73,11 @@ def main() -> None:
     root = Path(tempfile.mkdtemp(prefix="soak-"))
     try:
         problems = live(root, options.seconds, rng)
+    except BaseException:
+        kept = tempfile.mkdtemp(prefix="soak-logs-")
+        shutil.copytree(root / "clusters" / NAME / "logs", kept, dirs_exist_ok=True)
+        print(f"what the cluster's processes wrote is in {kept}", file=sys.stderr)
+        raise
     finally:
         lifecycle.down(NAME, root=root)
         left = subprocess.run(["pgrep", "-af", str(root)], capture_output=True, text=True, check=False).stdout
@@ -96,7 +102,7 @@ def live(root: Path, seconds: float, rng: random.Random) -> list[str]:
         whole = rng.random() < 0.4
         victims = [cluster.pid] if whole else own_processes(cluster)[1:]
         for victim in victims:
-            os.kill(victim, signal.SIGKILL)
+            kill(victim)
             kills += 1
         stop.set()
         writer.join()
@@ -108,6 +114,16 @@ def live(root: Path, seconds: float, rng: random.Random) -> list[str]:
             return wrong
     print(f"{ledger.writes} acknowledged writes, {kills} kills")
     return settled(Api(cluster))
+
+
+def kill(process: int) -> None:
+    """End a process at once, and wait for its end: until then it may still answer."""
+    handle = os.pidfd_open(process)
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGKILL)
+        select.select([handle], [], [])
+    finally:
+        os.close(handle)
 
 
 def churn(cluster: lifecycle.Cluster, ledger: Ledger, rng: random.Random, stop: threading.Event) -> None:
