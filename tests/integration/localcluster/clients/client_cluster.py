@@ -1,11 +1,13 @@
 """What the tests of other people's clients share: the mark that makes a row of the table, and running programs."""
 
+import json
 import os
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,29 @@ class ClientCluster:
         done = self.run(program, *arguments, stdin=stdin, **environment)
         assert done.returncode == 0, f"{program.name} {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout
+
+
+class Kubectl:
+    """One kubectl in a namespace of its own."""
+
+    def __init__(self, cluster: ClientCluster, program: Path, namespace: str) -> None:
+        self.cluster = cluster
+        self.program = program
+        self.namespace = namespace
+
+    def __call__(self, *words: str, stdin: str = "", **environment: str) -> str:
+        """What it prints; it has to succeed."""
+        return self.cluster.output(self.program, "-n", self.namespace, *words, stdin=stdin, **environment)
+
+    def refused(self, *words: str, stdin: str = "") -> str:
+        """What it prints when it fails, which it has to; `diff` fails where there is a difference."""
+        done = self.cluster.run(self.program, "-n", self.namespace, *words, stdin=stdin)
+        assert done.returncode != 0, done.stdout
+        return done.stdout + done.stderr
+
+    def json(self, *words: str) -> Any:
+        """What it prints as JSON, decoded."""
+        return json.loads(self(*words, "-o", "json"))
 
 
 def eventually(condition: Callable[[], object], seconds: float = 20) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from client_cluster import ClientCluster
+from client_cluster import ClientCluster, Kubectl
 
 import kubectl as kubectl_binary
 from localcluster import lifecycle
@@ -27,10 +27,16 @@ def cluster() -> Iterator[ClientCluster]:
         shutil.rmtree(root, ignore_errors=True)
 
 
-@pytest.fixture(scope="session")
-def kubectl() -> Path:
-    """The real kubectl, to look at what another client did."""
-    return kubectl_binary.find()
+@pytest.fixture(
+    scope="module", params=kubectl_binary.every(), ids=lambda path: f"1.{kubectl_binary.minor_version(path)}"
+)
+def kubectl(cluster: ClientCluster, request: pytest.FixtureRequest) -> Kubectl:
+    """Each of the kubectls, in a namespace of its own for each module."""
+    program: Path = request.param
+    module = request.module.__name__.removeprefix("test_client_").replace("_", "-")
+    namespace = f"{module}-{kubectl_binary.minor_version(program)}"
+    cluster.output(program, "create", "namespace", namespace)
+    return Kubectl(cluster, program, namespace)
 
 
 @pytest.fixture(scope="session")

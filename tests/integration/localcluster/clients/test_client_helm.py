@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from client_cluster import ClientCluster, proves
 
+import kubectl as kubectl_binary
+
 pytestmark = pytest.mark.linux
 
 CLIENT = "helm 4"
@@ -89,12 +91,12 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @proves(CLIENT, "install with hooks and CRDs, wait, list, upgrade, test, history, rollback, uninstall")
-def test_the_life_of_a_release(cluster: ClientCluster, helm: Path, chart: Path, kubectl: Path) -> None:
+def test_the_life_of_a_release(cluster: ClientCluster, helm: Path, chart: Path) -> None:
     def release(*words: str) -> str:
         return cluster.output(helm, *words, "-n", "release")
 
     def shown(path: str, *what: str) -> str:
-        return cluster.output(kubectl, "get", *what, "-n", "release", "-o", f"jsonpath={path}")
+        return cluster.output(kubectl_binary.find(), "get", *what, "-n", "release", "-o", f"jsonpath={path}")
 
     installed = release("install", "shop", str(chart), "--create-namespace", "--wait", "--timeout=60s")
     assert "STATUS: deployed" in installed
