@@ -67,6 +67,18 @@ class Certificate(Lenient, frozen=True):
     dns_names: tuple[str, ...] = ()
 
 
+class CertificateData(Lenient, frozen=True):
+    """One entry of `caCertificates`: roots to believe besides the mesh's authority, as PEM or from a SPIFFE end point.
+
+    `trust_domains`: for whose identities they vouch. `cert_signers`: the external signers whose certificates end there.
+    """
+
+    pem: str = ""
+    spiffe_bundle_url: str = ""
+    cert_signers: tuple[str, ...] = ()
+    trust_domains: tuple[str, ...] = ()
+
+
 class RequestBodyInCheck(Lenient, frozen=True):
     """How much of a request's body is sent along to an external authorizer."""
 
@@ -131,6 +143,7 @@ class MeshConfig(Lenient, frozen=True):
     protocol_detection_timeout: Duration = "5s"
     default_config: dict[str, Any] = msgspec.field(default_factory=dict)  # ProxyConfig, read by the injector
     certificates: tuple[Certificate, ...] = ()
+    ca_certificates: tuple[CertificateData, ...] = ()
     extension_providers: tuple[ExtensionProvider, ...] = ()
     default_destination_rule_export_to: tuple[str, ...] = ()
     default_service_export_to: tuple[str, ...] = ()

@@ -142,16 +142,17 @@ def _path(
     current = certificate
     while current not in roots:
         path.append(current)
-        if any(_issued(root, current) for root in roots):
+        if any(issued(root, current) for root in roots):
             return tuple(path)
-        issuers = [candidate for candidate in chain if candidate not in path and _issued(candidate, current)]
+        issuers = [candidate for candidate in chain if candidate not in path and issued(candidate, current)]
         if not issuers:
             raise AuthorityError(f"no chain to a root from the certificate with serial {current.serial_number:x}")
         current = issuers[0]
     return tuple(path)
 
 
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
+    """Whether the issuer's name stands in the certificate and its key has signed it."""
     try:
         certificate.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):

@@ -55,7 +55,7 @@ def merged(bundles: Iterable[bytes]) -> str:
         if not bundle.strip():
             continue
         for certificate in certificates(bundle):
-            if not _is_authority(certificate):
+            if not is_authority(certificate):
                 raise ValueError(f"certificate {certificate.serial_number:x} is not a CA certificate")
             texts.add(pem((certificate,)))
     return "".join(sorted(texts))
@@ -79,7 +79,8 @@ def one_contains_other(current: bytes, new: bytes) -> bool:
     return before <= after or after <= before
 
 
-def _is_authority(certificate: x509.Certificate) -> bool:
+def is_authority(certificate: x509.Certificate) -> bool:
+    """Whether its basic constraints say that it may sign certificates."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:

@@ -57,10 +57,15 @@ class Holding(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Digests(msgspec.Struct, frozen=True):
-    """The two bundles of a rollover, as `bundle.digest` gives them."""
+    """The two bundles of a rollover, as `bundle.digest` gives them.
+
+    `signs_workloads`: their certificates come from these issuers. Where an external authority signs them there is
+    nothing to renew, and only the roots are led over.
+    """
 
     both: str
     successor: str
+    signs_workloads: bool = True
 
 
 class Lagging(msgspec.Struct, frozen=True):
@@ -161,7 +166,7 @@ def _lacks(state: Rollover, holding: Holding | None, digests: Digests) -> str:
     match state.stage:
         case Stage.DISTRIBUTE:
             return "" if holding.roots == digests.both else "does not trust the new root yet"
-        case Stage.RENEW if holding.issuer != state.successor.rpartition("-")[0]:
+        case Stage.RENEW if digests.signs_workloads and holding.issuer != state.successor.rpartition("-")[0]:
             return "still presents a certificate of the old issuer"
         case Stage.RENEW:
             # While a rollover is walked back some hold only what they held before, and that is enough.

@@ -46,7 +46,7 @@ FILE_SECRET_PATIENCE_SECONDS: Final = 2.0
 def server(mesh: MeshView, trust: Trust, alpn: tuple[str, ...]) -> base_pb2.TransportSocket:
     """Mutual TLS towards callers: a certificate of one of the trusted domains or no connection."""
     context = tls_pb2.DownstreamTlsContext(
-        common_tls_context=_workload_context(mesh, alpn, _any_identity_of(trust)),
+        common_tls_context=_workload_context(mesh, alpn, _any_identity_of((*trust.domains, *trust.foreign))),
         require_client_certificate=wrappers_pb2.BoolValue(value=True),
         # A resumed session skips the check of the peer's certificate, so it could outlive the trust in its issuer.
         disable_stateless_session_resumption=True,
@@ -113,12 +113,12 @@ def _workload_context(mesh: MeshView, alpn: tuple[str, ...], expected: list[Any]
     return common
 
 
-def _any_identity_of(trust: Trust) -> list[Any]:
-    return [_san(common_pb2.SubjectAltNameMatcher.URI, prefix=f"spiffe://{domain}/") for domain in trust.domains]
+def _any_identity_of(domains: tuple[str, ...]) -> list[Any]:
+    return [_san(common_pb2.SubjectAltNameMatcher.URI, prefix=f"spiffe://{domain}/") for domain in domains]
 
 
 def _expected(trust: Trust, identities: tuple[str, ...]) -> list[Any]:
-    return [matcher for name in identities for matcher in _exactly(name)] or _any_identity_of(trust)
+    return [matcher for name in identities for matcher in _exactly(name)] or _any_identity_of(trust.domains)
 
 
 def _exactly(name: str) -> list[Any]:

@@ -10,6 +10,8 @@ CRL_CONFIG_MAP = "istio-ca-crl"
 # Who may create tokens for this account, which may do nothing else, may look at the control plane's state.
 DEBUG_ACCOUNT = "mutua-debug"
 DEBUG_AUDIENCE = "mutua-debug"
+KUBERNETES_API = "ISTIOD_RA_KUBERNETES_API"
+"""Value of EXTERNAL_CA. Source: Istio."""
 
 
 def objects(installation: Installation) -> list[Object]:
@@ -53,6 +55,7 @@ def _cluster_rules(installation: Installation) -> list[Object]:
         watched.setdefault(kind.group, []).append(kind.plural)
     mutating, validating = webhook_names(installation)
     return [
+        *_external_authority(installation),
         *({"apiGroups": [group], "resources": sorted(plurals), "verbs": READ} for group, plurals in watched.items()),
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
         # The mesh's root certificate goes into every namespace; creation cannot be limited to a name.
@@ -76,6 +79,22 @@ def _cluster_rules(installation: Installation) -> list[Object]:
             "resourceNames": [validating],
             "verbs": [*READ, "patch"],
         },
+    ]
+
+
+def _external_authority(installation: Installation) -> list[Object]:
+    """Where Kubernetes' CertificateSigningRequests are used: asking, and approving for the signers that are named."""
+    environment = installation.environment
+    if environment.get("EXTERNAL_CA") != KUBERNETES_API:
+        return []
+    entries = installation.mesh_config.get("caCertificates") or ()
+    signers = {str(name) for entry in entries for name in entry.get("certSigners") or ()}
+    signers |= {environment.get("K8S_SIGNER", "")} - {""}
+    group, requests = "certificates.k8s.io", "certificatesigningrequests"
+    return [
+        {"apiGroups": [group], "resources": [requests], "verbs": [*READ, "create", "delete"]},
+        {"apiGroups": [group], "resources": [f"{requests}/approval"], "verbs": ["update"]},
+        {"apiGroups": [group], "resources": ["signers"], "resourceNames": sorted(signers), "verbs": ["approve"]},
     ]
 
 

@@ -87,8 +87,9 @@ def mesh_view(settings: Settings) -> MeshView:
 def trust_of(config: MeshConfig) -> Trust:
     """The mesh's trust domain, then its aliases; what cannot be one is left out, or the default in the own's place."""
     own, *aliases = (_trust_domain(name) for name in (config.trust_domain, *config.trust_domain_aliases))
-    domains = (own or DEFAULT_CLUSTER_DOMAIN, *(alias for alias in aliases if alias))
-    return Trust(tuple(dict.fromkeys(domains)))
+    domains = tuple(dict.fromkeys((own or DEFAULT_CLUSTER_DOMAIN, *(alias for alias in aliases if alias))))
+    named = {_trust_domain(name) for entry in config.ca_certificates for name in entry.trust_domains}
+    return Trust(domains, tuple(sorted(named - {"", *domains})))
 
 
 def _trust_domain(name: str) -> str:

@@ -156,9 +156,13 @@ class TokenRule(Frozen, frozen=True):
 
 
 class Trust(Frozen, frozen=True):
-    """Whom this mesh believes. The first domain is its own; the others are aliases."""
+    """Whom this mesh believes. The first domain is its own; the others are aliases.
+
+    `foreign` are trust domains of others, each vouched for by roots of its own: they may call, and are never ours.
+    """
 
     domains: tuple[str, ...] = ("cluster.local",)
+    foreign: tuple[str, ...] = ()
 
 
 class InboundView(Frozen, frozen=True):

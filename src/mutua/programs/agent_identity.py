@@ -73,7 +73,7 @@ class WorkloadIdentity:
         if told is None:
             return
         before, self._told = self._told, told
-        if told.digest != before.digest or told.revoked != before.revoked:
+        if told.digest != before.digest or told.besides != before.besides:
             _LOG.info("the mesh's roots changed", roots=told.digest[:16])
             self._publish()
         elif told.nudge != before.nudge:
@@ -135,7 +135,13 @@ class WorkloadIdentity:
     def _publish(self) -> None:
         if self._current is None:
             return
-        self._secrets.publish(self._current.chain, self._current.key, self._roots(), self._told.revoked)
+        told, current = self._told, self._current
+        trust = (
+            {**dict.fromkeys(told.domains, self._roots()), **dict(told.foreign)}
+            if told.foreign and not told.revoked.strip()
+            else {}
+        )
+        self._secrets.publish(current.chain, current.key, self._roots(), told.revoked, trust)
         self._report_at = self._now()
 
     async def _report(self) -> None:

@@ -102,4 +102,5 @@ def _client_settings(settings: AgentSettings) -> CaClientSettings:
         algorithm=keys.KeyAlgorithm(settings.key_algorithm),
         pkcs8=settings.pkcs8,
         cluster_id=settings.cluster_id,
+        signer=settings.signer,
     )

@@ -32,6 +32,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     token_address: str  # host:port for the first certificate
     renewal_address: str  # host:port for the next ones
     cluster_id: str
+    signer: str  # of an external authority, "" = the control plane's default
     ttl: timedelta
     grace_ratio: float
     grace_ratio_jitter: float
@@ -102,6 +103,7 @@ def read(
         token_address=f"{token_address.host}:{token_address.port}",
         renewal_address=f"{discovery.host}:{discovery.port}",
         cluster_id=environment.get("ISTIO_META_CLUSTER_ID", ""),
+        signer=environment.get("ISTIO_META_CERT_SIGNER", ""),
         ttl=_duration("SECRET_TTL", environment.get("SECRET_TTL") or "24h"),
         grace_ratio=_ratio(environment, "SECRET_GRACE_PERIOD_RATIO", GRACE_RATIO),
         grace_ratio_jitter=_ratio(environment, "SECRET_GRACE_PERIOD_RATIO_JITTER", GRACE_RATIO_JITTER),

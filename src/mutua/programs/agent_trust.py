@@ -13,6 +13,7 @@ from mutua.system.logs import Log
 
 ANNOUNCEMENT_FILE = "issuer.json"
 CRL_FILE = "ca-crl.pem"
+TRUST_FILE = "trust-domains.json"
 POLL_SECONDS = 1.0
 _MAX_ANNOUNCEMENT = 4096
 
@@ -26,11 +27,23 @@ class Told(NamedTuple):
     issuer: str = ""
     nudge: str = ""
     revoked: bytes = b""
+    domains: tuple[str, ...] = ()  # for which the roots vouch, where others are believed besides
+    foreign: tuple[tuple[str, bytes], ...] = ()  # (trust domain of another mesh, its roots)
 
     @property
     def digest(self) -> str:
         """Of the roots, whatever their order; "" if they cannot be read."""
         return digest(self.roots)
+
+    @property
+    def besides(self) -> tuple[object, ...]:
+        """What else decides whom Envoy believes."""
+        return self.revoked, self.domains, self.foreign
+
+
+class _TrustDomains(msgspec.Struct, frozen=True):
+    domains: tuple[str, ...] = ()
+    foreign: dict[str, str] = {}
 
 
 class _Announcement(msgspec.Struct, frozen=True):
@@ -63,7 +76,18 @@ class TrustFolder:
             said = msgspec.json.decode(_content(folder / ANNOUNCEMENT_FILE, _MAX_ANNOUNCEMENT), type=_Announcement)
         except msgspec.DecodeError:
             said = _Announcement()
-        return Told(roots, said.issuer, said.nudge, _content(folder / CRL_FILE, bundle.MAX_BYTES))
+        revoked = _content(folder / CRL_FILE, bundle.MAX_BYTES)
+        return Told(roots, said.issuer, said.nudge, revoked, *self._others(folder / TRUST_FILE))
+
+    def _others(self, path: Path) -> tuple[tuple[str, ...], tuple[tuple[str, bytes], ...]]:
+        """Whom to believe besides; nobody, if the file cannot be read."""
+        try:
+            found = msgspec.json.decode(_content(path, bundle.MAX_BYTES) or b"{}", type=_TrustDomains)
+        except msgspec.DecodeError as error:
+            _LOG.warn("other trust domains are not believed: the file cannot be read", path=path, error=error)
+            return (), ()
+        foreign = {domain: roots.encode() for domain, roots in found.foreign.items() if domain not in found.domains}
+        return found.domains, tuple(sorted(foreign.items()))
 
     async def changed(self, known: Told, seconds_left: Callable[[], float]) -> Told | None:
         """The new content once it differs from `known`; None when no seconds are left by the wall clock."""
@@ -81,7 +105,8 @@ class TrustFolder:
 
     def _marks(self) -> tuple[tuple[int, int, int] | None, ...]:
         folder = self._root_path.parent
-        return tuple(_mark(path) for path in (self._root_path, folder / ANNOUNCEMENT_FILE, folder / CRL_FILE))
+        names = (ANNOUNCEMENT_FILE, CRL_FILE, TRUST_FILE)
+        return tuple(_mark(path) for path in (self._root_path, *(folder / name for name in names)))
 
 
 def _mark(path: Path) -> tuple[int, int, int] | None:

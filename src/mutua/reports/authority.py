@@ -8,6 +8,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from mutua.ca.authority import Authority
+from mutua.ca.bundle import is_authority
 from mutua.ca.rollover import Rollover, Stage
 from mutua.reports.table import render
 
@@ -29,14 +30,24 @@ def certificates(authority: Authority, now: datetime) -> str:
 
 def listed(found: Iterable[x509.Certificate], now: datetime) -> str:
     """Any certificates, as they come."""
-    return render(HEADER, [_row("CA" if _is_authority(each) else "leaf", each, now) for each in found], padding=3)
+    return render(HEADER, [_row("CA" if is_authority(each) else "leaf", each, now) for each in found], padding=3)
 
 
 def status(
-    state: Rollover, roots: Sequence[x509.Certificate], waiting: Sequence[Mapping[str, str]], now: datetime
+    state: Rollover,
+    roots: Sequence[x509.Certificate],
+    waiting: Sequence[Mapping[str, str]],
+    now: datetime,
+    *,
+    external: bool = False,
 ) -> str:
-    """`mutua ca status`. `waiting`: `namespace`, `pod` and `why` of each proxy that a rotation waits for."""
+    """`mutua ca status`. `waiting`: `namespace`, `pod` and `why` of each proxy that a rotation waits for.
+
+    `external`: somebody else signs for workloads.
+    """
     lines = [f"authority   {state.issuer or 'none'}", f"from        secret {state.origin or 'unknown'}"]
+    if external:
+        lines.append("signs       for the control plane only; an external authority signs for workloads")
     for root in roots:
         lines.append(f"root        {_subject(root)}, until {_time(root.not_valid_after_utc)}")
     if state.stage is Stage.SETTLED:
@@ -77,13 +88,6 @@ def _row(role: str, certificate: x509.Certificate, now: datetime) -> tuple[str, 
         _time(certificate.not_valid_after_utc),
         "expired" if left <= timedelta(0) else str(left.days),
     )
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
 
 
 def _key(certificate: x509.Certificate) -> str:

@@ -1,6 +1,7 @@
 """istio.v1.auth.IstioCertificateService: a proven caller and a CSR in, a chain out."""
 
 import asyncio
+import re
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import timedelta
@@ -14,7 +15,7 @@ from mutua.ca import caller as callers
 from mutua.ca import issue
 from mutua.ca.authority import Authority
 from mutua.ca.caller import Caller, TokenReviewStatus
-from mutua.ca.errors import CsrError, IssueError, TtlError, UnknownCallerError
+from mutua.ca.errors import AuthorityError, CsrError, IssueError, TtlError, UnknownCallerError
 from mutua.ca.policy import Limits
 from mutua.protos import istio_ca_pb2 as protos
 from mutua.spiffe import TrustDomain
@@ -22,6 +23,11 @@ from mutua.system import clock
 from mutua.system.logs import Log
 
 SERVICE = "istio.v1.auth.IstioCertificateService"
+
+External: TypeAlias = Callable[[str, Caller, timedelta, str, str], Awaitable[issue.Issued]]
+"""(CSR, proven caller, lifetime asked for, signer that the pod names or "", the mesh's roots as PEM) → what was issued.
+
+Another authority in the mesh's place. Raises IssueError."""
 
 TokenReviewer: TypeAlias = Callable[[str, tuple[str, ...]], Awaitable[TokenReviewStatus]]
 """(token, wanted audiences) → the API server's TokenReview. Raises anything when the API server cannot be asked.
@@ -34,6 +40,9 @@ _ANSWERS: Mapping[type[IssueError], tuple[grpc.StatusCode, str]] = {
     CsrError: (grpc.StatusCode.INVALID_ARGUMENT, "CSR signing error"),
     TtlError: (grpc.StatusCode.INVALID_ARGUMENT, "CSR signing error: requested lifetime too long"),
 }
+_SIGNER_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,251}[A-Za-z0-9])?")
+"""One segment: a pod chooses among the signers of a domain, not the domain."""
+
 _OUR_FAULT = (grpc.StatusCode.INTERNAL, "CSR signing error")
 
 _LOG = Log("ca")
@@ -57,15 +66,20 @@ class CertificateService:
         trust_domain: TrustDomain,
         *,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
+        external: External | None = None,
         cluster_id: str = "Kubernetes",
         now: clock.Clock = clock.now,
         new_serial: Callable[[], int] = x509.random_serial_number,
     ) -> None:
-        """`authority` is called for each request, so that it may change; None means not ready."""
+        """`authority` is called for each request, so that it may change; None means not ready.
+
+        With `external`, that signs in its place, and only the roots are the authority's.
+        """
         self._authority = authority
         self._review_token = review_token
         self._trust_domain = trust_domain
         self._limits = limits
+        self._external = external
         self._cluster_id = cluster_id
         self._now = now
         self._new_serial = new_serial
@@ -123,10 +137,23 @@ class CertificateService:
         authority = self._authority()
         # A century is more than any limit, and less than what datetime can hold.
         ttl = timedelta(seconds=max(0, min(request.validity_duration, 100 * 366 * 86400)))
+        if self._external is not None:
+            if authority is None:
+                raise AuthorityError("the mesh's roots are not known yet")
+            return await self._external(request.csr, who, ttl, _signer(request), authority.root_bundle)
         arguments = (request.csr, who, authority, self._now(), self._new_serial(), ttl, self._limits)
         if authority is not None and authority.signs_slowly:
             return await asyncio.to_thread(issue.certificate, *arguments)
         return issue.certificate(*arguments)
+
+
+def _signer(request: protos.IstioCertificateRequest) -> str:
+    """The signer that a pod names. Source: Istio's `CertSigner` in the request's metadata. Raises CsrError."""
+    named = request.metadata.fields.get("CertSigner")
+    name = named.string_value if named is not None else ""
+    if name and not _SIGNER_NAME.fullmatch(name):
+        raise CsrError(f"{name[:100]!r} is no signer's name")
+    return name
 
 
 def _refuse_impersonation(request: protos.IstioCertificateRequest) -> None:

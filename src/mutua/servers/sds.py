@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 
 import grpc
 import grpc.aio
-from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.config.core.v3 import extension_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_spiffe_validator_config_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import any_pb2
 
@@ -45,10 +46,18 @@ class SecretService:
         self._acknowledged = asyncio.Event()
         self._server: grpc.aio.Server | None = None
 
-    def publish(self, certificate_chain: bytes, key: Secret, roots: bytes, revoked: bytes = b"") -> None:
+    def publish(
+        self,
+        certificate_chain: bytes,
+        key: Secret,
+        roots: bytes,
+        revoked: bytes = b"",
+        trust: Mapping[str, bytes] | None = None,
+    ) -> None:
         """Replace the secrets (PEM) and push those that changed to every stream that asked for them.
 
-        `revoked`: certificate revocation lists; with them, Envoy refuses whom they name.
+        `revoked`: certificate revocation lists; with them, Envoy refuses whom they name. `trust`: the roots of each
+        trust domain; with them, Envoy verifies a peer by the roots of the domain in its name, and by no others.
         """
         certificate = secret_pb2.Secret(name=CERTIFICATE_SECRET)
         certificate.tls_certificate.certificate_chain.inline_bytes = certificate_chain
@@ -57,6 +66,8 @@ class SecretService:
         root.validation_context.trusted_ca.inline_bytes = roots
         if revoked.strip():
             root.validation_context.crl.inline_bytes = revoked
+        if trust:
+            root.validation_context.custom_validator_config.CopyFrom(_by_trust_domain(trust))
         for secret in (root, certificate):
             self._put(secret)
         self._wake_streams()
@@ -237,6 +248,15 @@ class _Stream:
         self.names: dict[str, None] = {}  # an ordered set
         self.sent: dict[str, int] = {}
         self.acknowledged: dict[str, int] = {}
+
+
+def _by_trust_domain(trust: Mapping[str, bytes]) -> extension_pb2.TypedExtensionConfig:
+    validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig()
+    for domain, roots in sorted(trust.items()):
+        validator.trust_domains.add(name=domain).trust_bundle.inline_bytes = roots
+    found = extension_pb2.TypedExtensionConfig(name="envoy.tls.cert_validator.spiffe")
+    found.typed_config.Pack(validator)
+    return found
 
 
 def _bind(server: grpc.aio.Server, socket: Path) -> None:

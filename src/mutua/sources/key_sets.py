@@ -67,12 +67,22 @@ def may_be_dialled(address: Address) -> bool:
 class KeySets:
     """Follows the locations that are wanted. `changed` is called when `current` holds something else than before."""
 
-    def __init__(self, changed: Callable[[], None], *, judge: Callable[[Address], bool] = may_be_dialled) -> None:
+    WHAT = "an issuer's keys"
+    WHEN_TOO_OLD = "its tokens are refused"
+
+    def __init__(
+        self,
+        changed: Callable[[], None],
+        *,
+        judge: Callable[[Address], bool] = may_be_dialled,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        """`judge` says which addresses may be dialled; `tls` whom to believe, by default the system's authorities."""
         self._changed = changed
         self._judge = judge
         self._entries: dict[str, _Entry] = {}
         self._news = asyncio.Event()
-        self._tls = ssl.create_default_context()
+        self._tls = tls or ssl.create_default_context()
 
     @property
     def current(self) -> Mapping[str, str]:
@@ -88,7 +98,7 @@ class KeySets:
         """Follow these locations from now on, and no others."""
         wanted = sorted(locations)[:MOST_LOCATIONS]
         if len(wanted) < len(locations):
-            _LOG.error("too many key set locations; the tokens of some issuers are refused", limit=MOST_LOCATIONS)
+            _LOG.error("too many locations, some are not followed", what=self.WHAT, limit=MOST_LOCATIONS)
         if self._entries.keys() != set(wanted):
             now = asyncio.get_running_loop().time()
             self._entries = {location: self._entries.get(location) or _Entry(due=now) for location in wanted}
@@ -129,13 +139,11 @@ class KeySets:
         if entry is None:
             return
         if entry.problem != problem:
-            _LOG.warn(
-                "an issuer's keys cannot be fetched", location=location, problem=problem, kept=bool(entry.key_set)
-            )
+            _LOG.warn(f"{self.WHAT} cannot be fetched", location=location, problem=problem, kept=bool(entry.key_set))
         delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0**entry.failures)
         entry.due, entry.failures, entry.problem = _spread(now + delay, delay), min(entry.failures + 1, 20), problem
         if entry.key_set and now - entry.fetched_at > KEPT_SECONDS:
-            _LOG.error("an issuer's last good keys are too old; its tokens are refused", location=location)
+            _LOG.error(f"the last good answer for {self.WHAT} is too old; {self.WHEN_TOO_OLD}", location=location)
             entry.key_set = ""
 
     async def _fetch(self, location: str) -> str:

@@ -13,7 +13,6 @@ from typing import NamedTuple
 import grpc
 import grpc.aio
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from google.protobuf import empty_pb2, struct_pb2
@@ -73,6 +72,7 @@ class CaClientSettings:
     algorithm: keys.KeyAlgorithm = keys.KeyAlgorithm.P256
     pkcs8: bool = False
     cluster_id: str = ""
+    signer: str = ""  # of an external authority, "" = its default
     call_timeout: timedelta = timedelta(seconds=10)
     first_back_off: timedelta = FIRST_BACK_OFF
 
@@ -119,6 +119,8 @@ class CaClient:
         key = keys.generate(self._settings.algorithm)
         csr = _signing_request(key, self._settings.identity)
         request = protos.IstioCertificateRequest(csr=csr, validity_duration=int(self._settings.ttl.total_seconds()))
+        if self._settings.signer:
+            request.metadata["CertSigner"] = self._settings.signer
         if current is not None and self._now() < current.expires:
             try:
                 return self._accept(await self._call(request, current, roots), key)
@@ -257,17 +259,9 @@ def _names(identity: SpiffeId) -> x509.SubjectAlternativeName:
 
 def _verifies(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
     for certificate, issuer in itertools.pairwise(chain):
-        if not _issued(issuer, certificate):
+        if not authority.issued(issuer, certificate):
             return False
-    return any(_issued(root, chain[-1]) for root in roots)
-
-
-def _issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature):
-        return False
-    return True
+    return any(authority.issued(root, chain[-1]) for root in roots)
 
 
 def endless_back_off(failures: int, *, longest: timedelta = timedelta(seconds=4)) -> timedelta:

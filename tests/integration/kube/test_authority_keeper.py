@@ -12,12 +12,12 @@ import pytest
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
-from fakes.certificates import issued_authority, revoked, revoking_authority
+from fakes.certificates import issued_authority, revoked, revoking_authority, root_authority
 from mutua.api.meshconfig import Certificate, MeshConfig
 from mutua.ca import bundle, plugged_in
 from mutua.ca.plugged_in import SigningFiles
 from mutua.ca.rollover import Holding, Pod, Stage
-from mutua.programs.control_plane.authority import AuthorityKeeper, InForce
+from mutua.programs.control_plane.authority import AuthorityKeeper, Besides, InForce
 from mutua.programs.control_plane.ca_store import PLUGGED_IN, RECORD, SELF_SIGNED, CaStore
 from mutua.programs.control_plane.dns_certificates import DnsCertificates
 from mutua.system import clock, keys
@@ -49,6 +49,7 @@ class Mesh:
         self.kube = kube
         self.namespace = namespace
         self.proxies: frozenset[Pod] | None = frozenset()
+        self.besides = Besides()
         self._running: list[asyncio.Task[None]] = []
 
     async def keeper(self) -> AuthorityKeeper:
@@ -60,7 +61,11 @@ class Mesh:
 
     def idle_keeper(self) -> AuthorityKeeper:
         return AuthorityKeeper(
-            CaStore(self.kube, self.namespace), "cluster.local", lambda: self.proxies, announced=lambda: True
+            CaStore(self.kube, self.namespace),
+            "cluster.local",
+            lambda: self.proxies,
+            announced=lambda: True,
+            besides=lambda: self.besides,
         )
 
     async def plug_in(self, files: dict[str, bytes]) -> None:
@@ -235,6 +240,54 @@ async def test_revocation_lists_wait_for_the_end_of_a_rotation(mesh: Mesh) -> No
     newer = revoked(made, 4711)
     await mesh.plug_in(files.as_files() | {"ca-crl.pem": newer})
     await until(lambda: in_force(keeper).revoked == newer)
+
+
+async def test_roots_of_the_settings_are_trusted_besides(mesh: Mesh) -> None:
+    """From the moment they are set until they are taken away; the signer stays, and nothing is rotated."""
+    keeper = await mesh.keeper()
+    own = in_force(keeper).authority
+    partner = root_authority(clock.now())
+    mesh.besides = Besides(partner.root_bundle.encode(), (("partner.org", partner.root_bundle),))
+    keeper.look()
+    await until(lambda: in_force(keeper).authority.root_bundle == own.root_bundle + partner.root_bundle)
+    assert in_force(keeper).authority.issuer_id == own.issuer_id
+    assert in_force(keeper).foreign == (("partner.org", partner.root_bundle),)
+    assert settled(keeper)
+    mesh.besides = Besides()
+    keeper.look()
+    await until(lambda: in_force(keeper).authority.root_bundle == own.root_bundle)
+
+
+async def test_nobody_is_trusted_besides_while_revocation_lists_are_in_force(mesh: Mesh) -> None:
+    """Envoy would refuse everybody whose authority has no list; and revocation is never given up for more trust."""
+    made = revoking_authority(clock.now())
+    root = made.root_bundle.encode()
+    await mesh.plug_in(SigningFiles(root, keys.to_pem(made.key), root, root, revoked(made)).as_files())
+    partner = root_authority(clock.now())
+    mesh.besides = Besides(partner.root_bundle.encode(), (("partner.org", partner.root_bundle),))
+    keeper = await mesh.keeper()
+    assert in_force(keeper).revoked
+    assert in_force(keeper).authority.root_bundle == made.root_bundle
+    assert in_force(keeper).foreign == ()
+
+
+async def test_where_somebody_else_signs_only_the_roots_are_led_over(mesh: Mesh) -> None:
+    """Workloads present the external authority's certificates before, in and after the rotation."""
+    external = issued_authority(1, clock.now())
+    mesh.besides = Besides(external.root_bundle.encode(), signs_workloads=False)
+    mesh.proxies = frozenset({WEB})
+    keeper = await mesh.keeper()
+    assert in_force(keeper).announcement["issuer"] == ""
+    old = in_force(keeper).authority
+    await mesh.ask("rotate")
+    await until(lambda: in_force(keeper).state.stage is Stage.DISTRIBUTE)
+    keeper.told(WEB, Holding(bundle.digest(in_force(keeper).authority.roots), external.issuer_id))
+    await until(lambda: in_force(keeper).state.stage is Stage.RETIRE)
+    new = in_force(keeper).authority
+    assert set(external.roots) < set(new.roots)
+    assert not set(old.roots) & set(new.roots) - set(external.roots)
+    keeper.told(WEB, Holding(bundle.digest(new.roots), external.issuer_id))
+    await until(lambda: settled(keeper))
 
 
 async def test_a_successor_whose_key_was_deleted(mesh: Mesh) -> None:

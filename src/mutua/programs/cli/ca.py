@@ -129,24 +129,29 @@ def status(
     output: Annotated[str, typer.Option("--output", "-o", help="short, json or yaml.")] = "short",
 ) -> None:
     """Who signs now, which roots are trusted, and how far a rotation is."""
+    import msgspec
+
     from mutua.ca import bundle
     from mutua.reports import authority as report
     from mutua.system import clock
 
     wanted = common.output_format(output)
 
-    async def work(kube: KubeClient, chosen: Options) -> tuple[Any, bytes, Any]:
+    async def work(kube: KubeClient, chosen: Options) -> tuple[Any, Mapping[str, str], Any]:
         record = await _record(kube, chosen)
         roots = await _config_map(kube, ROOT_CONFIG_MAP, chosen.istio_namespace)
         rolling = bool(record.state.successor)
         waiting = await identity_pages.waiting(kube, chosen) if rolling else []
-        return record, roots.get("root-cert.pem", "").encode(), waiting
+        return record, roots, waiting
 
-    record, roots, waiting = common.with_kube(context, work)
+    record, announced, waiting = common.with_kube(context, work)
     if wanted is not common.OutputFormat.SHORT:
         common.print_object({"state": record.state, "waiting": waiting}, wanted)
         return
-    sys.stdout.write(report.status(record.state, bundle.certificates(roots) if roots else (), waiting, clock.now()))
+    roots = announced.get("root-cert.pem", "").encode()
+    found = bundle.certificates(roots) if roots else ()
+    external = msgspec.json.decode(announced.get("issuer.json") or "{}").get("issuer") == ""
+    sys.stdout.write(report.status(record.state, found, waiting, clock.now(), external=external))
 
 
 @app.command()

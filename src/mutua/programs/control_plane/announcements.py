@@ -2,7 +2,7 @@
 
 import asyncio
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -23,6 +23,7 @@ ROOT_FILE = "root-cert.pem"
 ANNOUNCEMENT_FILE = "issuer.json"
 CRL_CONFIG_MAP = "istio-ca-crl"
 CRL_FILE = "ca-crl.pem"
+TRUST_FILE = "trust-domains.json"
 # Source: Istio's namespace controller. kube-system is not among them.
 WITHOUT_ROOT = frozenset({"kube-public", "kube-node-lease", "local-path-storage"})
 RETRY_SECONDS = 2.0
@@ -39,10 +40,16 @@ class _ConfigMap(msgspec.Struct):
     data: dict[str, str] | None = None
 
 
-def root_data(root: str, announcement: Mapping[str, str], revoked: bytes) -> dict[str, str]:
-    """Content of the root's config map: the roots (PEM), what agents compare with what they hold, revocation lists."""
+def root_data(
+    root: str, announcement: Mapping[str, str], revoked: bytes, domains: Iterable[str], foreign: Mapping[str, str]
+) -> dict[str, str]:
+    """Content of the root's config map: the roots (PEM), what agents compare with what they hold, revocation lists.
+
+    `domains` are those that the roots vouch for; `foreign` the roots (PEM) of others' trust domains, by domain.
+    """
     said = msgspec.json.encode(announcement, order="sorted").decode()
-    return {ROOT_FILE: root, ANNOUNCEMENT_FILE: said, CRL_FILE: revoked.decode()}
+    trust = msgspec.json.encode({"domains": list(domains), "foreign": foreign}, order="sorted").decode()
+    return {ROOT_FILE: root, ANNOUNCEMENT_FILE: said, CRL_FILE: revoked.decode(), TRUST_FILE: trust if foreign else ""}
 
 
 def crl_data(revoked: bytes) -> dict[str, str] | None:

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import NamedTuple
 
+from cryptography import x509
+
 from mutua.ca import rollover, rotation
 from mutua.ca.authority import Authority
-from mutua.ca.bundle import digest
+from mutua.ca.bundle import certificates, digest
 from mutua.ca.errors import AuthorityError
 from mutua.ca.plugged_in import SigningFiles
 from mutua.ca.rollover import Digests, Holding, Lagging, Pod, Rollover, Stage
@@ -34,16 +36,26 @@ class InForce(NamedTuple):
     authority: Authority
     state: Rollover
     revoked: bytes = b""
+    foreign: tuple[tuple[str, str], ...] = ()  # (trust domain, its roots), of other meshes
+    signs_workloads: bool = True  # False: an external authority does, and this one signs for the control plane only
 
     def same_as(self, other: "InForce") -> bool:
         """Whether nobody could tell the two apart."""
-        ours, theirs = ((each.authority.id, each.state, each.revoked) for each in (self, other))
+        ours, theirs = (each._replace(authority=each.authority.id) for each in (self, other))  # type: ignore[arg-type]
         return ours == theirs
 
     @property
     def announcement(self) -> dict[str, str]:
         """What agents compare with what they hold: a difference makes them renew, or tell again."""
-        return {"issuer": self.authority.issuer_id, "nudge": str(self.state.nudge)}
+        return {"issuer": self.authority.issuer_id if self.signs_workloads else "", "nudge": str(self.state.nudge)}
+
+
+class Besides(NamedTuple):
+    """What the mesh's settings add to its own authority."""
+
+    roots: bytes = b""  # PEM; they vouch for the mesh's own trust domains
+    foreign: tuple[tuple[str, str], ...] = ()
+    signs_workloads: bool = True
 
 
 class AuthorityKeeper:
@@ -59,13 +71,18 @@ class AuthorityKeeper:
         trust_domain: str,
         proxies: Callable[[], frozenset[Pod] | None],
         announced: Callable[[], bool],
+        besides: Callable[[], Besides] = Besides,
         now: clock.Clock = clock.now,
     ) -> None:
-        """`proxies`: the pods with a sidecar, None while unknown. `announced`: are the roots written everywhere?"""
+        """`proxies`: the pods with a sidecar, None while unknown. `announced`: are the roots written everywhere?
+
+        `besides`: what the settings add, asked for whenever something is looked at; `look` says that it changed.
+        """
         self._store = store
         self._trust_domain = trust_domain
         self._proxies = proxies
         self._announced = announced
+        self._besides = besides
         self._now = now
         self._wake = asyncio.Event()
         self._told: dict[Pod, Holding] = {}  # what was told to this replica and is not written yet
@@ -88,6 +105,10 @@ class AuthorityKeeper:
         if self.in_force is not None and self.in_force.state.stage is not Stage.SETTLED:
             self._told[pod] = holding
             self._wake.set()
+
+    def look(self) -> None:
+        """Something changed: look at once."""
+        self._wake.set()
 
     async def start(self) -> InForce:
         """What is in force, as soon as something is. A mesh whose only authority is broken waits here, and says why."""
@@ -203,7 +224,7 @@ class AuthorityKeeper:
             return
         state, now = self._requested(record), self._now()
         proxies = self._proxies()
-        digests = _digests(state, vault, now)
+        digests = _digests(state, vault, self._besides())
         self.lagging = () if proxies is None else rollover.lagging(state, proxies, record.holdings, digests)
         if proxies is not None and state is record.state:
             state = rollover.advance(state, proxies, record.holdings, digests, now, announced=self._announced())
@@ -281,7 +302,7 @@ class AuthorityKeeper:
             return None
 
     def _apply(self, state: Rollover, vault: dict[str, SigningFiles]) -> None:
-        found = compose(state, vault, self._now())
+        found = compose(state, vault, self._now(), self._besides())
         if self.in_force is not None and found.same_as(self.in_force):
             return
         self.in_force = found
@@ -297,24 +318,49 @@ class AuthorityKeeper:
             self.problem = problem
 
 
-def compose(state: Rollover, vault: dict[str, SigningFiles], now: datetime) -> InForce:
-    """Signer and roots of a stage. Raises AuthorityError, KeyError if a named authority is not in the vault."""
+def compose(state: Rollover, vault: dict[str, SigningFiles], now: datetime, besides: Besides) -> InForce:
+    """Signer and roots of a stage, and what the settings add.
+
+    Raises AuthorityError, KeyError if a named authority is not in the vault.
+    """
     both = state.stage in (Stage.DISTRIBUTE, Stage.RENEW)
     signs = state.issuer if state.stage in (Stage.SETTLED, Stage.DISTRIBUTE) else state.successor
     signer = vault[signs].load(now)
     # In an order that a change of signer leaves alone: nobody is told of roots that did not change.
     named = [name for name in (state.issuer, state.successor) if name in vault] if both else [signs]
-    roots = dict.fromkeys(root for name in named for root in vault[name].load_roots())
-    # With a list for one authority only, Envoy would refuse everybody below the other.
-    lists = [vault[name].revoked for name in named]
-    revoked = b"\n".join(lists) if all(lists) else b""
-    return InForce(dataclasses.replace(signer, roots=tuple(roots)), state, revoked)
+    lists, besides = _weighed([vault[name] for name in named], besides)
+    roots = dict.fromkeys((*(root for name in named for root in vault[name].load_roots()), *_roots(besides)))
+    authority = dataclasses.replace(signer, roots=tuple(roots))
+    return InForce(authority, state, lists, besides.foreign, besides.signs_workloads)
 
 
-def _digests(state: Rollover, vault: dict[str, SigningFiles], now: datetime) -> Digests:
-    successor = vault[state.successor].load_roots()
-    issuer = vault[state.issuer].load_roots() if state.issuer in vault else ()
-    return Digests(both=digest((*successor, *issuer)), successor=digest(successor))
+def _weighed(named: list[SigningFiles], besides: Besides) -> tuple[bytes, Besides]:
+    """The revocation lists of these authorities, and what may be trusted besides them.
+
+    With lists for some authorities only, Envoy would refuse everybody below the others. So during a rollover there are
+    none unless both authorities have them; and where there are some, nobody else is trusted, except an external
+    authority, whose workloads they do not concern.
+    """
+    lists = [files.revoked for files in named]
+    if not besides.signs_workloads or not all(lists):
+        return b"", besides
+    return b"\n".join(lists), Besides()
+
+
+def _digests(state: Rollover, vault: dict[str, SigningFiles], besides: Besides) -> Digests:
+    successor, both = [vault[state.successor]], [vault[state.successor]]
+    if state.issuer in vault:
+        both.append(vault[state.issuer])
+
+    def of(named: list[SigningFiles]) -> str:
+        _, trusted = _weighed(named, besides)
+        return digest((*(root for files in named for root in files.load_roots()), *_roots(trusted)))
+
+    return Digests(of(both), of(successor), besides.signs_workloads)
+
+
+def _roots(besides: Besides) -> tuple[x509.Certificate, ...]:
+    return certificates(besides.roots) if besides.roots else ()
 
 
 def _named(error: AuthorityError) -> str:

@@ -118,7 +118,7 @@ class ControlPlane:
                 group.create_task(kubernetes.follow(self._kube, kinds.snapshot_inputs(), merge, _report))
                 group.create_task(merge.run())
                 group.create_task(self._configuration.follow())
-                group.create_task(self._rebuild_when_configured())
+                group.create_task(self._rebuild_when_configured(trust))
                 group.create_task(self._key_sets.run())
                 group.create_task(trust.run())
                 group.create_task(self._plaintext.keep_telling())
@@ -175,10 +175,11 @@ class ControlPlane:
         )
         await self._xds.publish()
 
-    async def _rebuild_when_configured(self) -> None:
+    async def _rebuild_when_configured(self, trust: Trust) -> None:
         while True:
             await self._rebuild.wait()
             self._rebuild.clear()
+            trust.configured()
             await self._publish()
 
     def _view(self, node: Node, identity: SpiffeId) -> ProxyView:

@@ -26,6 +26,9 @@ class Settings(msgspec.Struct, frozen=True):
     cluster_id: str = "Kubernetes"
     log_level: str = "info"
     limits: Limits = Limits()
+    external_ca: str = ""  # who signs for workloads: KUBERNETES_API or a plugin; "" = the mesh itself
+    signer: str = ""  # of the external authority, unless a pod names another
+    signer_domain: str = ""  # below which pods may name one
 
     @property
     def service_suffix(self) -> str:
@@ -56,6 +59,13 @@ class Settings(msgspec.Struct, frozen=True):
 
 def from_environment() -> Settings:
     """Read the variables that the installation sets. Raises InvalidInputError naming the variable."""
+    provider = os.environ.get("PILOT_CERT_PROVIDER", "")
+    if provider not in ("", "istiod"):
+        raise InvalidInputError(
+            f"PILOT_CERT_PROVIDER={provider!r} is not followed",
+            "the control plane's own certificate is signed by the mesh's own authority, also where EXTERNAL_CA signs "
+            "for workloads; leave it out",
+        )
     return Settings(
         pod_name=os.environ.get("POD_NAME", "istiod"),
         namespace=os.environ.get("POD_NAMESPACE", "istio-system"),
@@ -66,6 +76,9 @@ def from_environment() -> Settings:
             default_ttl=_duration("DEFAULT_WORKLOAD_CERT_TTL", Limits().default_ttl),
             max_ttl=_duration("MAX_WORKLOAD_CERT_TTL", Limits().max_ttl),
         ),
+        external_ca=os.environ.get("EXTERNAL_CA", ""),
+        signer=os.environ.get("K8S_SIGNER", ""),
+        signer_domain=os.environ.get("CERT_SIGNER_DOMAIN", ""),
     )
 
 

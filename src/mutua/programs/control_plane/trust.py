@@ -13,6 +13,9 @@ from starlette.routing import Route
 from mutua.api.meshconfig import MeshConfig
 from mutua.ca.caller import TokenReviewStatus, token_review_status
 from mutua.ca.rollover import Holding, Pod, Stage
+from mutua.mesh import build, trust_bundles
+from mutua.mesh.trust_bundles import TrustBundles
+from mutua.programs.control_plane import external
 from mutua.programs.control_plane.announcements import (
     CRL_CONFIG_MAP,
     ROOT_CONFIG_MAP,
@@ -21,7 +24,7 @@ from mutua.programs.control_plane.announcements import (
     crl_data,
     root_data,
 )
-from mutua.programs.control_plane.authority import AuthorityKeeper, InForce
+from mutua.programs.control_plane.authority import AuthorityKeeper, Besides, InForce
 from mutua.programs.control_plane.ca_store import CaStore
 from mutua.programs.control_plane.dns_certificates import DnsCertificates
 from mutua.programs.control_plane.identities import IdentityBook
@@ -30,9 +33,13 @@ from mutua.programs.control_plane.settings import Settings
 from mutua.servers.admin import Sample
 from mutua.servers.ca import CertificateService
 from mutua.servers.identity import IdentityService, Report
+from mutua.sources.spiffe_bundles import SpiffeBundles
 from mutua.spiffe import TrustDomain
 from mutua.system import clock
 from mutua.system.kube import KubeClient
+from mutua.system.logs import Log
+
+_LOG = Log("ca")
 
 Accounts = Callable[[], Mapping[Pod, str] | None]
 """The service account of each pod with a sidecar, None while the cluster has not been read."""
@@ -54,13 +61,40 @@ class Trust:
         self._trust_domain = trust_domain
         self._accounts = accounts
         self.keeper = AuthorityKeeper(
-            CaStore(kube, settings.namespace), str(trust_domain), self._proxies, self._announced
+            CaStore(kube, settings.namespace), str(trust_domain), self._proxies, self._announced, self._besides
         )
+        self._mesh = mesh
+        self._fetched = SpiffeBundles(self.configured)
+        self._bundles = TrustBundles()
+        self._external = external.authority(kube, settings, lambda: self._bundles)
         self.book = IdentityBook(self._proxies)
         self._named = DnsCertificates(kube, mesh, lambda: self.keeper.authority)
         self._roots: ConfigMapAnnouncer | None = None
         self._revoked: ConfigMapAnnouncer | None = None
         self._webhooks: WebhookAnnouncer | None = None
+        self.configured()
+
+    def configured(self) -> None:
+        """The mesh's settings, or what they point to, have changed."""
+        if self._roots is not None and self.keeper.in_force is not None:
+            self._roots.announce(self._said(self.keeper.in_force))  # trust-domain aliases may have changed
+        bundles = trust_bundles.of_mesh(self._mesh(), self._fetched.current)
+        if bundles == self._bundles:
+            return
+        for problem in bundles.problems:
+            if problem not in self._bundles.problems:
+                _LOG.error("meshConfig.caCertificates cannot be followed", problem=problem)
+        self._bundles = bundles
+        self._fetched.want(bundles.locations)
+        self.keeper.look()
+
+    def _besides(self) -> Besides:
+        bundles = self._bundles
+        return Besides(bundles.own.encode(), bundles.foreign, signs_workloads=self._external is None)
+
+    def _said(self, now: InForce) -> dict[str, str]:
+        domains, foreign = build.trust_of(self._mesh()).domains, dict(now.foreign)
+        return root_data(now.authority.root_bundle, now.announcement, now.revoked, domains, foreign)
 
     @property
     def not_ready(self) -> str:
@@ -73,14 +107,14 @@ class Trust:
         authority = in_force.authority
         serving = ServingCertificate(authority, self._settings.dns_names, clock.now())
         root = authority.root_bundle
-        said = root_data(root, in_force.announcement, in_force.revoked)
+        said = self._said(in_force)
         roots = ConfigMapAnnouncer(self._kube, ROOT_CONFIG_MAP, said)
         revoked = ConfigMapAnnouncer(self._kube, CRL_CONFIG_MAP, crl_data(in_force.revoked))
         webhooks = WebhookAnnouncer(self._kube, mutating, validating, root)
 
         def changed(new: InForce) -> None:
             # First what others trust, then what we present: each is true before anybody can need it.
-            roots.announce(root_data(new.authority.root_bundle, new.announcement, new.revoked))
+            roots.announce(self._said(new))
             revoked.announce(crl_data(new.revoked))
             webhooks.announce(new.authority.root_bundle)
             serving.follow(new.authority)
@@ -101,6 +135,7 @@ class Trust:
             group.create_task(self._webhooks.run())
             group.create_task(self._serving.keep_fresh())
             group.create_task(self._named.run())
+            group.create_task(self._fetched.run())
 
     def namespaces(self, names: frozenset[str]) -> None:
         """These namespaces exist now."""
@@ -115,6 +150,7 @@ class Trust:
             self.review_token,
             self._trust_domain,
             limits=self._settings.limits,
+            external=self._external.issue if self._external else None,
             cluster_id=self._settings.cluster_id,
         )
         certificates.add_to(server)

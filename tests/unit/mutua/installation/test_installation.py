@@ -257,3 +257,25 @@ def test_wrong_operator_files_are_named(document: Any, named: str) -> None:
         return
     with pytest.raises(InvalidInputError, match=named):
         values.operator_spec(document, "file")
+
+
+def test_rights_for_an_external_authority_only_where_there_is_one() -> None:
+    """And to approve for the signers that the settings name, no others."""
+    spec = {
+        "values": {"pilot": {"env": {"EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API", "K8S_SIGNER": "example.com/mesh"}}},
+        "meshConfig": {"caCertificates": [{"pem": "x", "certSigners": ["example.com/other"]}, {"pem": "y"}]},
+    }
+
+    def rules(made: Installation) -> dict[str, Any]:
+        everything = [item for part in manifests.components(made) for item in part.objects]
+        (role,) = [item for item in everything if item["kind"] == "ClusterRole"]
+        return {
+            name: rule for rule in role["rules"] if "certificates" in rule["apiGroups"][0] for name in rule["resources"]
+        }
+
+    assert rules(installation()) == {}
+    found = rules(installation(operators=(spec,)))
+    assert found["signers"]["resourceNames"] == ["example.com/mesh", "example.com/other"]
+    assert found["signers"]["verbs"] == ["approve"]
+    assert found["certificatesigningrequests/approval"]["verbs"] == ["update"]
+    assert "update" not in found["certificatesigningrequests"]["verbs"]

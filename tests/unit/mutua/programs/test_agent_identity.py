@@ -86,7 +86,7 @@ class World:
         self.statements.append(statement)
 
     # Envoy
-    def publish(self, chain: bytes, key: Secret, roots: bytes, revoked: bytes) -> None:
+    def publish(self, chain: bytes, key: Secret, roots: bytes, revoked: bytes, trust: object) -> None:
         self.published.append(roots)
 
     async def acknowledged(self, seconds: float) -> bool:
