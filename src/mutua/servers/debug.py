@@ -4,6 +4,8 @@ The credential is a token for the audience `mutua-debug` of the service account 
 namespace: so the cluster's own access rules (who may create tokens for it) decide who may look.
 """
 
+import hashlib
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
 from typing import Final
@@ -22,6 +24,8 @@ from mutua.servers.xds_connection import ProxyStatus
 from mutua.system.logs import Log
 from mutua.xds.node import Node
 
+REMEMBERED_SECONDS: Final = 5.0
+"""How long a token that was revoked may still open a page."""
 _SCHEME: Final = "Bearer "
 _log: Final = Log("debug")
 
@@ -32,21 +36,41 @@ Review = Callable[[str, tuple[str, ...]], Awaitable[TokenReviewStatus]]
 def application(
     review: Review,
     namespace: str,
-    proxies: Callable[[], Iterable[ProxyState]],
-    plaintext: Callable[[], Iterable[PlaintextSeen]],
+    proxies: Callable[[str], Iterable[ProxyState]],
+    plaintext: Callable[[str], Iterable[PlaintextSeen]],
 ) -> Starlette:
-    """The pages `syncz` and `plaintext`, each a list of JSON objects."""
+    """The pages `syncz` and `plaintext`, each a list of JSON objects; `?namespace=` chooses one, "" is all."""
+    reviewed = _Reviewed(review)
 
-    def page(content: Callable[[], Iterable[msgspec.Struct]]) -> Callable[[Request], Awaitable[Response]]:
+    def page(content: Callable[[str], Iterable[msgspec.Struct]]) -> Callable[[Request], Awaitable[Response]]:
         async def show(request: Request) -> Response:
-            if refusal := await _refusal(request, review, namespace):
+            if refusal := await _refusal(request, reviewed, namespace):
                 _log.warn("look refused", page=request.url.path, reason=refusal)
                 return JSONResponse({"error": "a token for this page is needed"}, HTTPStatus.UNAUTHORIZED)
-            return Response(msgspec.json.encode(list(content())), media_type="application/json")
+            shown = content(request.query_params.get("namespace", ""))
+            return Response(msgspec.json.encode(list(shown)), media_type="application/json")
 
         return show
 
     return Starlette(routes=[Route("/syncz", page(proxies)), Route("/plaintext", page(plaintext))])
+
+
+class _Reviewed:
+    """Remembers for a moment which tokens are good, by their digest: who watches looks several times a second."""
+
+    def __init__(self, review: Review) -> None:
+        self._review = review
+        self._good: dict[bytes, tuple[float, TokenReviewStatus]] = {}
+
+    async def __call__(self, token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
+        now, key = time.monotonic(), hashlib.sha256(token.encode()).digest()
+        self._good = {each: entry for each, entry in self._good.items() if entry[0] > now}
+        if key in self._good:
+            return self._good[key][1]
+        status = await self._review(token, audiences)
+        if status.authenticated:
+            self._good[key] = (now + REMEMBERED_SECONDS, status)
+        return status
 
 
 async def _refusal(request: Request, review: Review, namespace: str) -> str:

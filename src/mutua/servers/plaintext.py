@@ -68,7 +68,12 @@ class PlaintextCollector:
     @property
     def edges(self) -> tuple[Seen, ...]:
         """Every edge, by client, server and port."""
-        return tuple(self._seen[key] for key in sorted(self._seen))
+        return self.edges_to("")
+
+    def edges_to(self, namespace: str) -> tuple[Seen, ...]:
+        """The edges to servers of a namespace, "" is any, by client, server and port."""
+        keys = [key for key in self._seen if not namespace or key[1].startswith(f"{namespace}/")]
+        return tuple(self._seen[key] for key in sorted(keys))
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service; before the server starts."""

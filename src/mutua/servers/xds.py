@@ -155,9 +155,9 @@ class XdsServer:
         """Whether every connected proxy has acknowledged all that it should have, and no change is on its way."""
         return self._rollout is None and all(each.status().synced for each in self._connections.values())
 
-    def status(self) -> tuple[ProxyStatus, ...]:
-        """Every connected proxy, by pod and namespace."""
-        found = (each.status() for each in self._connections.values())
+    def status(self, namespace: str = "") -> tuple[ProxyStatus, ...]:
+        """Every connected proxy, or those of a namespace, by pod and namespace."""
+        found = (each.status() for each in self._connections.values() if namespace in ("", each.node.namespace))
         return tuple(sorted(found, key=lambda each: (each.node.pod, each.node.namespace)))
 
     def _look_up(self, connection: Connection) -> None:

@@ -1,7 +1,8 @@
 """HTTP to a port of a pod, also one that listens on the pod's loopback only, reached through the API server."""
 
+import contextlib
 import ssl
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import httpcore2
@@ -57,20 +58,38 @@ class PodHttp:
                 f"port {self._port} of pod {self._namespace}/{self._pod} answers {path}, but not in JSON"
             ) from error
 
-    async def _request(self, method: str, path: str, headers: Sequence[tuple[str, str]] = ()) -> bytes:
-        what = f"read {path} from port {self._port} of pod {self._namespace}/{self._pod}"
+    @contextlib.asynccontextmanager
+    async def kept(self) -> AsyncIterator["Kept"]:
+        """One connection for many requests; whoever gets a KubeError from it opens another."""
         async with (
             port_forward(self._kube, self._namespace, self._pod, self._port) as stream,
             httpcore2.AsyncConnectionPool(network_backend=_Backend(stream), ssl_context=self._tls) as http,
         ):
-            try:
-                scheme = "https" if self._tls else "http"
-                url = f"{scheme}://{self._server_name}:{self._port}{path}"
-                response = await http.request(method, url, headers=list(headers))
-            except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
-                raise kube_errors.KubeError(
-                    f"cannot {what}: {error}", hint="is the container istio-proxy running? see `kubectl get pod`"
-                ) from error
+            origin = f"{'https' if self._tls else 'http'}://{self._server_name}:{self._port}"
+            yield Kept(http, origin, f"port {self._port} of pod {self._namespace}/{self._pod}")
+
+    async def _request(self, method: str, path: str, headers: Sequence[tuple[str, str]] = ()) -> bytes:
+        async with self.kept() as connection:
+            return await connection.request(method, path, headers)
+
+
+class Kept:
+    """A connection to one port of one pod."""
+
+    def __init__(self, http: httpcore2.AsyncConnectionPool, origin: str, place: str) -> None:
+        self._http = http
+        self._origin = origin
+        self._place = place
+
+    async def request(self, method: str, path: str, headers: Sequence[tuple[str, str]] = ()) -> bytes:
+        """The body of the answer. Raises KubeError."""
+        what = f"read {path} from {self._place}"
+        try:
+            response = await self._http.request(method, f"{self._origin}{path}", headers=list(headers))
+        except (httpcore2.ProtocolError, httpcore2.NetworkError) as error:
+            raise kube_errors.KubeError(
+                f"cannot {what}: {error}", hint="is the container istio-proxy running? see `kubectl get pod`"
+            ) from error
         if response.status != _OK:
             raise kube_errors.KubeError(f"cannot {what}: HTTP {response.status}", status=response.status)
         return response.content

@@ -136,12 +136,12 @@ class ControlPlane:
     def _debug_pages(self, trust: Trust) -> Starlette:
         settings = self._settings
 
-        def proxies() -> list[ProxyState]:
-            statuses = self._xds.status()
+        def proxies(namespace: str) -> list[ProxyState]:
+            statuses = self._xds.status(namespace)
             return debug.proxy_states(statuses, settings.pod_name, self._version, settings.cluster_id, self._rule_of)
 
-        def seen() -> list[PlaintextSeen]:
-            return debug.plaintext_seen(self._plaintext.edges)
+        def seen(namespace: str) -> list[PlaintextSeen]:
+            return debug.plaintext_seen(self._plaintext.edges_to(namespace))
 
         return debug.application(trust.review_token, settings.namespace, proxies, seen)
 

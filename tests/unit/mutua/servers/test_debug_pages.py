@@ -25,7 +25,9 @@ def pages(status: TokenReviewStatus | Exception) -> TestClient:
             raise status
         return status
 
-    return TestClient(debug.application(review, "istio-system", list, lambda: [SEEN]))
+    return TestClient(
+        debug.application(review, "istio-system", lambda _: [], lambda where: [SEEN] if where != "other" else [])
+    )
 
 
 def reviewed(username: str, audience: str = "mutua-debug", *, authenticated: bool = True) -> TokenReviewStatus:
@@ -75,3 +77,31 @@ def test_a_proxy_tells_which_modes_it_was_given_and_whether_it_has_them() -> Non
     proxy = states[SyncState.SYNCED]
     assert [proxy.accepts(port) for port in (80, 90, 91)] == [MtlsMode.STRICT, MtlsMode.PERMISSIVE, MtlsMode.STRICT]
     assert msgspec.json.decode(msgspec.json.encode(proxy), type=ProxyState) == proxy
+
+
+def test_one_namespace_can_be_asked_for() -> None:
+    headers = {"Authorization": "Bearer token"}
+    found = {
+        name: len(pages(reviewed(GOOD)).get(f"/plaintext?namespace={name}", headers=headers).json())
+        for name in ("shop", "other")
+    }
+
+    assert found == {"shop": 1, "other": 0}
+
+
+def test_who_looks_often_is_reviewed_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    moment = 0.0
+    monkeypatch.setattr(debug.time, "monotonic", lambda: moment)
+
+    async def review(token: str, audiences: tuple[str, ...]) -> TokenReviewStatus:
+        asked.append(token)
+        return reviewed(GOOD, authenticated=token != "bad")
+
+    client = TestClient(debug.application(review, "istio-system", lambda _: [], lambda _: []))
+    codes = []
+    for token, moment in (("a", 0.0), ("a", 4.9), ("a", 5.1), ("bad", 6.0), ("bad", 6.1)):  # noqa: B007 - the clock
+        codes.append(client.get("/syncz", headers={"Authorization": f"Bearer {token}"}).status_code)
+
+    assert codes == [200, 200, 200, 401, 401]
+    assert asked == ["a", "a", "bad", "bad"]
