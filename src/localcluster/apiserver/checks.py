@@ -6,7 +6,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
-from localcluster.apiserver import definitions, kinds, lifecycle, schemas
+from localcluster.apiserver import kinds, lifecycle, schemas
 from localcluster.apiserver.admission.matching import configuration_violations
 from localcluster.apiserver.context import RequestContext
 from localcluster.apiserver.errors import (
@@ -130,7 +130,5 @@ def refuse_invalid(kind: KindInfo, object: Object, found: Sequence[FieldError]) 
     """InvalidError if rules were `found` broken, or ask for what this server does not do."""
     if any(kind.storage_key == other.storage_key for other in _WEBHOOK_KINDS):
         found = [*found, *configuration_violations(object)]
-    if kind.storage_key == kinds.CUSTOM_RESOURCE_DEFINITION.storage_key:
-        found = [*found, *definitions.violations(object)]
     if found:
         raise InvalidError.of(kind.kind, kind.group, object["metadata"].get("name") or "", found)

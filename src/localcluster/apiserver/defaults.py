@@ -266,6 +266,9 @@ def _definition(value: Object) -> None:
     if names.get("kind"):
         _set(names, singular=names["kind"].lower(), listKind=f"{names['kind']}List")
     _set(spec, conversion={"strategy": "None"})
+    service = ((spec["conversion"].get("webhook") or {}).get("clientConfig") or {}).get("service")
+    if isinstance(service, dict):
+        _set(service, port=443)
 
 
 def _claim(value: Object) -> None:

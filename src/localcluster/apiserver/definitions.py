@@ -6,9 +6,9 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Any
 
-from localcluster.apiserver import errors, lifecycle
+from localcluster.apiserver import lifecycle
 from localcluster.apiserver.context import RequestContext
-from localcluster.apiserver.errors import ApiError, FieldError, NotFoundError
+from localcluster.apiserver.errors import ApiError, NotFoundError
 from localcluster.apiserver.kinds import CUSTOM_RESOURCE_DEFINITION, KindInfo, Kinds
 from localcluster.apiserver.metadata import timestamp
 from localcluster.apiserver.storage import Change, Store
@@ -43,15 +43,6 @@ def status_of(definition: Object, others: list[KindInfo], old: Object | None) ->
         "acceptedNames": names if clash is None else {"plural": "", "kind": ""},
         "storedVersions": list(dict.fromkeys([*(before.get("storedVersions") or ()), storage])),
     }
-
-
-def violations(definition: Object) -> list[FieldError]:
-    """What a definition asks for that would give wrong objects here. Pure."""
-    strategy = ((definition.get("spec") or {}).get("conversion") or {}).get("strategy", "None")
-    if strategy == "None":
-        return []
-    detail = "this cluster converts between versions by apiVersion only; use strategy None and equal schemas"
-    return [errors.forbidden("spec.conversion.strategy", detail)]
 
 
 def _words(names: Object) -> set[str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
-from localcluster.apiserver import checks, conversion, scale, selectors
+from localcluster.apiserver import checks, scale, selectors
+from localcluster.apiserver.admission.calls import Caller
 from localcluster.apiserver.admission.webhooks import Webhooks
 from localcluster.apiserver.allocation import ServiceAllocator
 from localcluster.apiserver.authorization.rbac import Authorizer
 from localcluster.apiserver.context import RequestContext
+from localcluster.apiserver.conversion import Conversion
 from localcluster.apiserver.definitions import Definitions
 from localcluster.apiserver.errors import BadRequestError, MethodNotAllowedError
 from localcluster.apiserver.kinds import KindInfo, Kinds
@@ -33,22 +35,24 @@ class Resources:
         """Serve what `store` holds."""
         self.store = store
         self.kinds = known_kinds
-        self._webhooks = Webhooks(store)
+        self._caller = Caller(store)
+        self.conversion = Conversion(self._caller)
+        webhooks = Webhooks(store, self._caller)
         self.definitions = Definitions(store, known_kinds)
         self.authorizer = Authorizer(store)
         allocator = ServiceAllocator(store, settings)
-        self._writer = Writer(store, self._webhooks, allocator, self.definitions, self.authorizer)
+        self._writer = Writer(store, self.conversion, webhooks, allocator, self.definitions, self.authorizer)
 
     async def close(self) -> None:
         """Close the connections to webhooks."""
-        await self._webhooks.close()
+        await self._caller.close()
 
     async def get(self, kind: KindInfo, namespace: str, name: str) -> Object:
         """The object. NotFoundError if there is none."""
         stored = self.store.get(kind.storage_key, namespace, name)
         if stored is None:
             raise checks.missing(kind, name)
-        return conversion.from_stored(kind, stored.object())
+        return await self.conversion.from_stored(kind, stored.object())
 
     async def list(
         self,
@@ -60,8 +64,9 @@ class Resources:
         """The objects (of every namespace if `namespace` is None or ""), and the resource version to watch from."""
         selected = selection(kind, label_selector, field_selector)
         found = [stored.object() for _, stored in self.store.entries(kind.storage_key, namespace or None)]
-        objects = [conversion.from_stored(kind, object) for object in found if selected is None or selected(object)]
-        return objects, str(self.store.revision)
+        revision = self.store.revision
+        chosen = [object for object in found if selected is None or selected(object)]
+        return await self.conversion.all_from_stored(kind, chosen), str(revision)
 
     async def create(self, kind: KindInfo, object: Object, context: RequestContext | None = None) -> Object:
         """Create it in `metadata.namespace`.
@@ -161,10 +166,10 @@ class Resources:
         existing = [] if resource_version else self.store.entries(kind.storage_key, namespace or None)
         with self.store.subscribe(kind.storage_key, namespace or None, after) as subscription:
             for _, stored in existing:
-                yield "ADDED", conversion.from_stored(kind, stored.object())
+                yield "ADDED", await self.conversion.from_stored(kind, stored.object())
             while True:
                 for change in await subscription.next():
-                    yield change.type, conversion.from_stored(kind, change.object())
+                    yield change.type, await self.conversion.from_stored(kind, change.object())
 
     @staticmethod
     def _check_subresource(kind: KindInfo, subresource: str | None) -> None:

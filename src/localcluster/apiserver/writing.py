@@ -11,7 +11,6 @@ from localcluster.apiserver import (
     apply,
     certificate_requests,
     checks,
-    conversion,
     defaults,
     kinds,
     lifecycle,
@@ -25,6 +24,7 @@ from localcluster.apiserver.admission.webhooks import Webhooks
 from localcluster.apiserver.allocation import ServiceAllocator
 from localcluster.apiserver.authorization.rbac import Authorizer
 from localcluster.apiserver.context import RequestContext
+from localcluster.apiserver.conversion import Conversion
 from localcluster.apiserver.definitions import Definitions
 from localcluster.apiserver.errors import (
     AlreadyExistsError,
@@ -47,6 +47,7 @@ class Writer:
     def __init__(
         self,
         store: Store,
+        conversion: Conversion,
         webhooks: Webhooks,
         allocator: ServiceAllocator,
         definitions: Definitions,
@@ -56,6 +57,7 @@ class Writer:
         self._authorizer = authorizer
         self._store = store
         self._definitions = definitions
+        self._conversion = conversion
         self._webhooks = webhooks
         self._allocator = allocator
 
@@ -102,14 +104,15 @@ class Writer:
             self._allocator.release(held)
             return object
         try:
-            stored = await self._store.put(kind.storage_key, namespace, name, conversion.to_stored(kind, object), 0)
+            form = await self._conversion.to_stored(kind, object)
+            stored = await self._store.put(kind.storage_key, namespace, name, form, 0)
         except RevisionMismatchError as error:
             self._allocator.release(held)
             raise checks.taken(kind, name) from error
         except BaseException:
             self._allocator.release(held)
             raise
-        return conversion.from_stored(kind, stored.object())
+        return await self._conversion.from_stored(kind, stored.object())
 
     async def modify(
         self,
@@ -131,7 +134,7 @@ class Writer:
             stored = self._store.get(kind.storage_key, namespace, name, latest=True)
             if stored is None:
                 raise checks.missing(kind, name)
-            old = conversion.from_stored(kind, stored.object())
+            old = await self._conversion.from_stored(kind, stored.object())
             new = change(copy.deepcopy(old))
             try:
                 return await self._replace(kind, stored, old, new, subresource, context, trusted=trusted)
@@ -189,8 +192,8 @@ class Writer:
         if context.dry_run or _same(old, new):
             self._allocator.release(held)
             return new
-        form = conversion.to_stored(kind, copy.deepcopy(new))
         try:
+            form = await self._conversion.to_stored(kind, copy.deepcopy(new))
             if lifecycle.is_released(kind, new):
                 written = await self._store.remove(kind.storage_key, namespace, name, form, stored.revision)
             else:
@@ -198,7 +201,7 @@ class Writer:
         except BaseException:
             self._allocator.release(held)
             raise
-        return conversion.from_stored(kind, written.object())
+        return await self._conversion.from_stored(kind, written.object())
 
     async def patch(
         self,
@@ -259,14 +262,14 @@ class Writer:
             stored = self._store.get(kind.storage_key, namespace, name, latest=True)
             if stored is None:
                 raise checks.missing(kind, name)
-            old = conversion.from_stored(kind, stored.object())
+            old = await self._conversion.from_stored(kind, stored.object())
             checks.check_deletable(kind, old, options)
             await self._webhooks.validate(Attributes(kind, "DELETE", namespace, name, None, old), context)
             new = copy.deepcopy(old)
             gone = lifecycle.mark_for_deletion(kind, new, options)
             if context.dry_run or (not gone and new == old):
                 return new, gone
-            form = conversion.to_stored(kind, new)
+            form = await self._conversion.to_stored(kind, new)
             try:
                 if gone:
                     written = await self._store.remove(kind.storage_key, namespace, name, form, stored.revision)
@@ -274,7 +277,7 @@ class Writer:
                     written = await self._store.put(kind.storage_key, namespace, name, form, stored.revision)
             except RevisionMismatchError:
                 continue
-            return conversion.from_stored(kind, written.object()), gone
+            return await self._conversion.from_stored(kind, written.object()), gone
         raise checks.conflict(kind, name, checks.MODIFIED)
 
     async def _mutated(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import uuid
 from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from localcluster.apiserver import patch
 from localcluster.apiserver.admission import conditions
-from localcluster.apiserver.admission.endpoint import UnreachableError, targets, trust
+from localcluster.apiserver.admission.calls import Caller, WebhookFailureError
 from localcluster.apiserver.admission.matching import Attributes, Webhook, matched_version
 from localcluster.apiserver.cel import CelError
 from localcluster.apiserver.context import RequestContext
@@ -26,27 +25,19 @@ from localcluster.apiserver.kinds import (
 )
 from localcluster.apiserver.storage import Change, Store
 
-if TYPE_CHECKING:
-    import httpx2
-
 Object = dict[str, Any]
 _logger = logging.getLogger(__name__)
-_CONNECT_SECONDS = 3.0
 _OPTIONS = {"CREATE": "CreateOptions", "UPDATE": "UpdateOptions", "DELETE": "DeleteOptions"}
 
 
-class WebhookFailureError(Exception):
-    """The webhook could not be asked, or its answer not be understood."""
-
-
 class Webhooks:
-    """The webhooks of all configurations, and the connections to them."""
+    """The webhooks of all configurations."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, caller: Caller) -> None:
         """Read configurations from the store, again after each change."""
         self._store = store
+        self._caller = caller
         self._known: dict[str, list[Webhook]] = {}
-        self._clients: dict[ssl.SSLContext, httpx2.AsyncClient] = {}
         store.on_change(self._follow)
 
     def _follow(self, change: Change) -> None:
@@ -112,7 +103,7 @@ class Webhooks:
                 raise BadRequestError(
                     f"admission webhook {webhook.name!r} does not support dry run because it has side effects"
                 )
-            answer = await self._call(webhook, review)
+            answer = await self._caller.post(webhook.spec.get("clientConfig") or {}, review, webhook.timeout_seconds)
             return _outcome(webhook, write, answer, context)
         except WebhookFailureError as failure:
             if webhook.ignores_failure:
@@ -121,63 +112,6 @@ class Webhooks:
             raise InternalServerError(
                 f'Internal error occurred: failed calling webhook "{webhook.name}": failed to call webhook: {failure}'
             ) from failure
-
-    async def _call(self, webhook: Webhook, review: Object) -> Object:
-        import httpx2
-
-        config = webhook.spec.get("clientConfig") or {}
-        try:
-            client = self._client(trust(config.get("caBundle") or ""))
-            places = targets(self._store, config)
-        except UnreachableError as error:
-            raise WebhookFailureError(str(error)) from error
-        problem: Exception = WebhookFailureError("nothing answered")
-        try:
-            async with asyncio.timeout(webhook.timeout_seconds):
-                # Once more at the end: a kept connection may have been closed by the other side in the meantime.
-                for place in (*places, places[0]):
-                    try:
-                        response = await client.post(
-                            place.url,
-                            params={"timeout": f"{webhook.timeout_seconds}s"},
-                            json=review,
-                            headers={"Host": place.host},
-                            # Connects to the pod's address, but the certificate must be the service's.
-                            extensions={"sni_hostname": place.host},
-                        )
-                    except httpx2.TransportError as error:
-                        problem = error
-                        continue
-                    if response.status_code != 200:
-                        raise WebhookFailureError(f"{place.url} answered {response.status_code}: {response.text[:200]}")
-                    answer = response.json()
-                    if not isinstance(answer, dict):
-                        raise WebhookFailureError(f"{place.url} answered with something that is no AdmissionReview")
-                    return answer
-        except TimeoutError as error:
-            raise WebhookFailureError(
-                f"no answer within {webhook.timeout_seconds} s (context deadline exceeded)"
-            ) from error
-        except ValueError as error:
-            raise WebhookFailureError(f"the answer is not JSON: {error}") from error
-        raise WebhookFailureError(f"Post {places[0].url}: {problem!r}") from problem
-
-    def _client(self, context: ssl.SSLContext) -> httpx2.AsyncClient:
-        import httpx2
-
-        client = self._clients.get(context)
-        if client is None:
-            # The caller times the whole; an address where nobody is must leave time for the next one.
-            limits = httpx2.Timeout(None, connect=_CONNECT_SECONDS)
-            # No proxy from the environment: webhooks are in the cluster's own network.
-            client = httpx2.AsyncClient(verify=context, trust_env=False, timeout=limits)
-            self._clients[context] = client
-        return client
-
-    async def close(self) -> None:
-        """Close all connections."""
-        for client in self._clients.values():
-            await client.aclose()
 
 
 def _concerns(webhook: Webhook, review: Object) -> bool:

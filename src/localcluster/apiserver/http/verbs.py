@@ -57,7 +57,7 @@ class Verbs:
         match request.method, bool(target.name):
             case ("GET", _) if watches and not target.subresource:
                 self._require(target, "watch")
-                return watching.response(request, target, self._resources.store)
+                return watching.response(request, target, self._resources)
             case "GET", True:
                 self._require(target, "get")
                 return await self._get(request, target)
@@ -126,7 +126,7 @@ class Verbs:
             head = msgspec.json.encode({"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": metadata})
             body = head[:-1] + b',"items":[' + b",".join(stored.body for _, stored in entries) + b"]}"
             return Response(body, media_type=negotiation.JSON)
-        objects = [conversion.from_stored(kind, stored.object()) for _, stored in entries]
+        objects = await self._resources.conversion.all_from_stored(kind, [stored.object() for _, stored in entries])
         shown = views.of_list(kind, objects, metadata, wanted, query.get("includeObject", ""))
         return negotiation.answer(shown, media_type=wanted.media_type)
 

@@ -11,14 +11,14 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import StreamingResponse
 
-from localcluster.apiserver import conversion
+from localcluster.apiserver.conversion import is_stored_form
 from localcluster.apiserver.errors import ApiError, BadRequestError
 from localcluster.apiserver.http import views
 from localcluster.apiserver.http.negotiation import Wanted, wanted
 from localcluster.apiserver.http.targets import Target
 from localcluster.apiserver.kinds import KindInfo
-from localcluster.apiserver.resources import parse_version, selection
-from localcluster.apiserver.storage import Change, Store, Subscription
+from localcluster.apiserver.resources import Resources, parse_version, selection
+from localcluster.apiserver.storage import Change, Subscription
 
 Object = dict[str, Any]
 Selected = Callable[[Mapping[str, Any]], bool]
@@ -28,10 +28,10 @@ _BOOKMARK_SECONDS = 60
 _SHORTEST_SECONDS = 1800
 
 
-def response(request: Request, target: Target, store: Store) -> StreamingResponse:
+def response(request: Request, target: Target, resources: Resources) -> StreamingResponse:
     """Begin the watch that the request asks for. ApiError if its parameters can't be read or its version is gone."""
     query = request.query_params
-    kind, namespace = target.kind, target.namespace
+    kind, namespace, store = target.kind, target.namespace, resources.store
     by_name = f"metadata.name={target.name}" if target.name else ""
     field_selector = ",".join(part for part in (query.get("fieldSelector", ""), by_name) if part)
     selected = selection(kind, query.get("labelSelector"), field_selector)
@@ -43,7 +43,7 @@ def response(request: Request, target: Target, store: Store) -> StreamingRespons
     from_now = sends_initial or after == 0
     existing = store.entries(kind.storage_key, namespace) if from_now else []
     subscription = store.subscribe(kind.storage_key, namespace, store.revision if from_now else after)
-    stream = _Stream(kind, selected, wanted(request), query.get("includeObject", ""))
+    stream = _Stream(kind, resources, selected, wanted(request), query.get("includeObject", ""))
     events = _events(
         stream,
         [stored.object() for _, stored in existing],
@@ -68,8 +68,12 @@ def _seconds(text: str | None) -> float:
 class _Stream:
     """Turns changes into lines."""
 
-    def __init__(self, kind: KindInfo, selected: Selected | None, form: Wanted, include: str) -> None:
+    def __init__(
+        self, kind: KindInfo, resources: Resources, selected: Selected | None, form: Wanted, include: str
+    ) -> None:
         self._kind = kind
+        self._kinds = resources.kinds
+        self._conversion = resources.conversion
         self._selected = selected
         self._form = form
         self._include = include
@@ -81,12 +85,22 @@ class _Stream:
 
     @property
     def sends_bytes(self) -> bool:
-        return not self._form.view and conversion.is_stored_form(self._kind)
+        return not self._form.view and is_stored_form(self._kind)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the definition of a custom kind still says what it said when the watch began."""
+        if self._kind.definition is None:
+            return True
+        now = self._kinds.by_plural(self._kind.group, self._kind.version, self._kind.plural)
+        if now is None or now.definition is None:
+            return False
+        return now.definition is self._kind.definition or now.definition["spec"] == self._kind.definition["spec"]
 
     def selects(self, object: Mapping[str, Any]) -> bool:
         return self._selected is None or self._selected(object)
 
-    def change(self, change: Change) -> bytes:
+    async def change(self, change: Change) -> bytes:
         """The line for a change, empty if the selectors hide it. Leaving the selection is a deletion."""
         event, object_bytes = change.type, change.body
         if self._selected is not None:
@@ -98,7 +112,12 @@ class _Stream:
             event = "MODIFIED" if was and now else "ADDED" if now else "DELETED"
         if self.sends_bytes:
             return b'{"type":"' + event.encode() + b'","object":' + object_bytes + b"}\n"
-        return self.event(event, conversion.from_stored(self._kind, change.object()))
+        return self.event(event, await self._conversion.from_stored(self._kind, change.object()))
+
+    async def beginning(self, objects: list[Object]) -> list[bytes]:
+        """A line for each of the objects that exist already and are selected."""
+        chosen = [object for object in objects if self.selects(object)]
+        return [self.event("ADDED", object) for object in await self._conversion.all_from_stored(self._kind, chosen)]
 
     def event(self, event: str, object: Object) -> bytes:
         """The line for an object that is already in the version asked for."""
@@ -140,11 +159,11 @@ async def _events(
     loop = asyncio.get_running_loop()
     deadline = loop.time() + seconds
     with subscription:
-        first = [
-            stream.event("ADDED", conversion.from_stored(stream._kind, object))
-            for object in existing
-            if stream.selects(object)
-        ]
+        try:
+            first = await stream.beginning(existing)
+        except ApiError as error:
+            yield _error(error)
+            return
         if marks_end:
             first.append(stream.bookmark(subscription.position, ends_initial=True))
         # Also an empty piece sends the headers, so that the client knows that its watch has begun.
@@ -153,13 +172,19 @@ async def _events(
             try:
                 async with asyncio.timeout(min(remaining, _BOOKMARK_SECONDS)):
                     changes = await subscription.next()
+                if not stream.is_current:
+                    return  # as in Kubernetes: the client watches on, at what is served now
+                lines = b"".join([await stream.change(change) for change in changes])
             except TimeoutError:
                 if bookmarks and deadline > loop.time():
                     yield stream.bookmark(subscription.position)
                 continue
             except ApiError as error:
-                yield msgspec.json.encode({"type": "ERROR", "object": error.status()}) + b"\n"
+                yield _error(error)
                 return
-            lines = b"".join(stream.change(change) for change in changes)
             if lines:
                 yield lines
+
+
+def _error(error: ApiError) -> bytes:
+    return msgspec.json.encode({"type": "ERROR", "object": error.status()}) + b"\n"

@@ -116,6 +116,7 @@ def validate_definition(value: dict[str, Any], old: dict[str, Any] | None) -> li
     elif scope not in ("Cluster", "Namespaced"):
         found.append(errors.not_supported("spec.scope", scope, ("Cluster", "Namespaced")))
     found += _versions(spec.get("versions") or [])
+    found += _conversion(spec.get("conversion") or {}, "spec.conversion")
     if old is not None:
         before: dict[str, Any] = old.get("spec") or {}
         for path, mine, theirs in (
@@ -127,6 +128,26 @@ def validate_definition(value: dict[str, Any], old: dict[str, Any] | None) -> li
             if mine != theirs:
                 found.append(errors.invalid(path, mine, "field is immutable"))
     return found
+
+
+def _conversion(conversion: dict[str, Any], path: str) -> list[FieldError]:
+    strategy, webhook = conversion.get("strategy") or "", conversion.get("webhook")
+    if strategy not in ("None", "Webhook"):
+        return [errors.not_supported(f"{path}.strategy", strategy, ("None", "Webhook"))]
+    if strategy == "None":
+        detail = 'should not be set when strategy is not set to "Webhook"'
+        return [errors.forbidden(f"{path}.webhook", detail)] if webhook else []
+    if not webhook:
+        return [errors.required(f"{path}.webhook", 'required when strategy is set to "Webhook"')]
+    found: list[FieldError] = []
+    versions = webhook.get("conversionReviewVersions") or []
+    if not versions:
+        found.append(errors.required(f"{path}.webhook.conversionReviewVersions"))
+    elif "v1" not in versions:
+        found.append(errors.invalid(f"{path}.webhook.conversionReviewVersions", versions, "must include v1"))
+    if not webhook.get("clientConfig"):
+        return [*found, errors.required(f"{path}.webhook.clientConfig")]
+    return found + _client(webhook["clientConfig"], f"{path}.webhook.clientConfig")
 
 
 def _versions(versions: list[dict[str, Any]]) -> list[FieldError]:

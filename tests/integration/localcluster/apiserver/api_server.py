@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from http.client import HTTPSConnection
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +114,30 @@ class ApiServer:
         )
         assert (done.returncode == 0) is succeeds, f"kubectl {' '.join(arguments)}: {done.stdout}{done.stderr}"
         return done.stdout if succeeds else done.stdout + done.stderr
+
+
+class Watch:
+    """An open watch; `event` reads the next."""
+
+    def __init__(self, server: ApiServer, path: str, accept: str = "application/json") -> None:
+        self._connection = HTTPSConnection("127.0.0.1", server.port, context=server.context(), timeout=20)
+        token = server.paths.admin_token.read_text()
+        self._connection.request("GET", path, headers={"Authorization": f"Bearer {token}", "Accept": accept})
+        self._response = self._connection.getresponse()
+        self.code = self._response.status
+
+    def event(self) -> Any:
+        return dict(json.loads(self._response.readline()))
+
+    def rest(self) -> list[Any]:
+        return [json.loads(line) for line in self._response.read().splitlines()]
+
+    def __enter__(self) -> "Watch":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._response.close()
+        self._connection.close()
 
 
 def _decoded(content: bytes) -> Any:

@@ -1,12 +1,11 @@
 """The API's answers to raw requests: formats, errors, selectors, pages and watches."""
 
-import json
 import ssl
 from http.client import HTTPSConnection
 from typing import Any
 
 import pytest
-from api_server import ApiServer
+from api_server import ApiServer, Watch
 
 Object = dict[str, Any]
 CONFIG_MAPS = "/api/v1/namespaces/default/configmaps"
@@ -24,30 +23,6 @@ def create(server: ApiServer, name: str, **labels: str) -> Object:
     code, created = server.request("POST", CONFIG_MAPS, body)
     assert code == 201, created
     return dict(created)
-
-
-class Watch:
-    """An open watch; `event` reads the next."""
-
-    def __init__(self, server: ApiServer, path: str, accept: str = "application/json") -> None:
-        self._connection = HTTPSConnection("127.0.0.1", server.port, context=server.context(), timeout=20)
-        token = server.paths.admin_token.read_text()
-        self._connection.request("GET", path, headers={"Authorization": f"Bearer {token}", "Accept": accept})
-        self._response = self._connection.getresponse()
-        self.code = self._response.status
-
-    def event(self) -> Object:
-        return dict(json.loads(self._response.readline()))
-
-    def rest(self) -> list[Object]:
-        return [json.loads(line) for line in self._response.read().splitlines()]
-
-    def __enter__(self) -> "Watch":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._response.close()
-        self._connection.close()
 
 
 def test_without_a_credential_only_health_and_version_answer(server: ApiServer) -> None:
