@@ -5,6 +5,8 @@ from typing import Any, Final
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, protocol_pb2, socket_option_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.extensions.clusters.common.dns.v3 import dns_pb2
+from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import wrappers_pb2
 
@@ -14,10 +16,12 @@ from mutua.envoy.pack import duration, packed, struct
 from mutua.envoy.resource_set import CLUSTER, Resource, resource
 from mutua.mesh.proxy_view import (
     ClientTlsMode,
+    Discovery,
     InboundPort,
     MeshView,
     OutboundPort,
     OutboundService,
+    OutboundSubset,
     Protocol,
     Trust,
 )
@@ -27,6 +31,11 @@ CONNECT_TIMEOUT_SECONDS: Final = 10.0
 IDLE_SECONDS: Final = 4.0
 """A server whose listener changed closes idle connections when its drain of 5 s ends. The client closes them before, so
 that no request meets a connection that is being closed. DestinationRule's http.idleTimeout overrides it."""
+
+DNS_REFRESH_SECONDS: Final = 60.0
+"""For names whose answer has no time to live; others are asked for again when theirs ends."""
+DNS_FIRST_RETRY_SECONDS: Final = 1.0
+DNS_LAST_RETRY_SECONDS: Final = 10.0
 NO_LIMIT: Final = 2**32 - 1
 INBOUND_SOURCE_ADDRESS: Final = "127.0.0.6"
 """Marks connections from the sidecar to its own application: capture lets them pass."""
@@ -37,9 +46,13 @@ HTTP_PROTOCOL_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolO
 
 
 @remembered(limit=32768)
-def outbound(mesh: MeshView, trust: Trust, service: OutboundService, port: OutboundPort) -> Resource:
-    """The cluster of one service port as clients dial it."""
-    name = names.outbound_cluster(port.number, service.host)
+def outbound(
+    mesh: MeshView, trust: Trust, service: OutboundService, port: OutboundPort, subset: OutboundSubset | None
+) -> Resource:
+    """The cluster of one service port, or of a subset of it, as clients dial it."""
+    client_tls, settings = (subset.tls, subset.traffic) if subset else (port.tls, port.traffic)
+    subset_name = subset.name if subset else ""
+    name = names.outbound_cluster(port.number, service.host, subset_name)
     cluster = _cluster(mesh, name)
     config = {"services": [{"name": service.name, "namespace": service.namespace, "host": service.host}]}
     if port.destination_rule:
@@ -47,38 +60,70 @@ def outbound(mesh: MeshView, trust: Trust, service: OutboundService, port: Outbo
         config["config"] = names.destination_rule_path(rule.namespace, rule.name)  # type: ignore[assignment]
     cluster.metadata.filter_metadata["istio"].CopyFrom(struct(config))
 
-    if port.traffic.tunnel:
+    if settings.tunnel or service.discovery is Discovery.NONE:
         # What was to go through somebody else's tunnel must not go around it.
         return _refusing(cluster)
     alpn = _client_alpn(port.protocol)
-    if port.tls.mode in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL):
+    if client_tls.mode in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL):
         alpn = ("h2",) if port.protocol in (Protocol.HTTP2, Protocol.GRPC) else ()
-    if port.tls.mode is not ClientTlsMode.DISABLE:
-        transport = tls.client(
-            mesh, trust, port.tls, names.server_name(port.number, service.host), port.identities, alpn
-        )
+    if client_tls.mode is not ClientTlsMode.DISABLE:
+        server_name = names.server_name(port.number, service.host, subset_name)
+        transport = tls.client(mesh, trust, client_tls, server_name, port.identities, alpn)
         if transport is None:
             return _refusing(cluster)
-        if port.tls.mode is ClientTlsMode.AUTO:
+        if client_tls.mode is ClientTlsMode.AUTO:
             cluster.transport_socket_matches.extend(_by_endpoint(transport))
         else:
             cluster.transport_socket.CopyFrom(transport)
 
-    cluster.type = cluster_pb2.Cluster.EDS
-    cluster.eds_cluster_config.service_name = name
-    cluster.eds_cluster_config.eds_config.ads.SetInParent()
-    cluster.eds_cluster_config.eds_config.resource_api_version = config_source_pb2.V3
     options = _http_options(port.protocol)
     options.common_http_protocol_options.idle_timeout.CopyFrom(duration(IDLE_SECONDS))
-    traffic.shape(cluster, options, port.traffic)
-    if not service.addresses:
+    traffic.shape(cluster, options, settings)
+    if not _discover(cluster, service.discovery, port, subset):
+        return _refusing(_cluster(mesh, name))
+    if service.is_headless:
         cluster.lb_subset_config.CopyFrom(_by_address())
-    if port.tls.mode in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL) and not port.tls.insecure_skip_verify:
+    if client_tls.mode in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL):
         # A server outside the mesh answers under the name that was asked for, or not at all.
-        options.upstream_http_protocol_options.auto_sni = not port.tls.sni
-        options.upstream_http_protocol_options.auto_san_validation = not port.tls.subject_alt_names
+        options.upstream_http_protocol_options.auto_sni = not client_tls.sni
+        verified = not client_tls.insecure_skip_verify
+        options.upstream_http_protocol_options.auto_san_validation = verified and not client_tls.subject_alt_names
     cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].CopyFrom(packed(options))
     return resource(name, CLUSTER, cluster)
+
+
+def _discover(cluster: Any, discovery: Discovery, port: OutboundPort, subset: OutboundSubset | None) -> bool:
+    """How the cluster finds its endpoints; False if it is clear that there is none."""
+    match discovery:
+        case Discovery.ORIGINAL:
+            _original_destination(cluster)
+            for unused in ("ring_hash_lb_config", "maglev_lb_config"):
+                cluster.ClearField(unused)
+            if port.target:
+                cluster.original_dst_lb_config.upstream_port_override.value = port.target
+        case Discovery.DNS | Discovery.DNS_ROUND_ROBIN:
+            wanted = subset.labels if subset else frozenset[tuple[str, str]]()
+            found = [endpoint for endpoint in port.named_endpoints if wanted <= endpoint.labels]
+            if discovery is Discovery.DNS_ROUND_ROBIN:
+                found = found[:1]  # a logical host has one name
+            cluster.load_assignment.CopyFrom(endpoints.of_cluster(cluster.name, found))
+            looking_up = dns_cluster_pb2.DnsCluster(
+                dns_refresh_rate=duration(DNS_REFRESH_SECONDS),
+                respect_dns_ttl=True,
+                dns_lookup_family=dns_pb2.V4_PREFERRED,
+                all_addresses_in_single_endpoint=discovery is Discovery.DNS_ROUND_ROBIN,
+            )
+            looking_up.dns_failure_refresh_rate.base_interval.CopyFrom(duration(DNS_FIRST_RETRY_SECONDS))
+            looking_up.dns_failure_refresh_rate.max_interval.CopyFrom(duration(DNS_LAST_RETRY_SECONDS))
+            cluster.cluster_type.name = "envoy.clusters.dns"
+            cluster.cluster_type.typed_config.CopyFrom(packed(looking_up))
+            return bool(found)
+        case _:
+            cluster.type = cluster_pb2.Cluster.EDS
+            cluster.eds_cluster_config.service_name = cluster.name
+            cluster.eds_cluster_config.eds_config.ads.SetInParent()
+            cluster.eds_cluster_config.eds_config.resource_api_version = config_source_pb2.V3
+    return True
 
 
 def inbound(mesh: MeshView, port: InboundPort) -> Resource:

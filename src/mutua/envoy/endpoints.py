@@ -1,5 +1,6 @@
 """Endpoints: where the connections of one cluster go, and which of them take mutual TLS."""
 
+from collections.abc import Iterable
 from typing import Any, Final
 
 from envoy.config.core.v3 import address_pb2, base_pb2
@@ -19,21 +20,30 @@ TLS_MODE_ISTIO: Final = "istio"
 ADDRESS_KEY: Final = "address"
 """The subset key by which a client that chose one pod of a headless service gets that pod."""
 
+_MAX_WEIGHT: Final = 2**32 - 1
+
 
 @remembered(limit=65536)
 def load_assignment(assignment: LoadAssignment, addressable: bool) -> Resource:
     """The endpoints of one cluster. `addressable`: clients may also choose one of them by its address."""
-    name = names.outbound_cluster(assignment.port, assignment.host)
+    name = names.outbound_cluster(assignment.port, assignment.host, assignment.subset)
+    return resource(name, ENDPOINT, of_cluster(name, assignment.endpoints, addressable=addressable))
+
+
+def of_cluster(name: str, endpoints: Iterable[Endpoint], *, addressable: bool = False) -> Any:
+    """The endpoints of one cluster, as a part of a resource."""
     message = endpoint_pb2.ClusterLoadAssignment(cluster_name=name)
-    if assignment.endpoints:
+    made = [_endpoint(each, addressable) for each in endpoints]
+    if made:
+        total = sum(each.load_balancing_weight.value for each in made)
         message.endpoints.append(
             endpoint_components_pb2.LocalityLbEndpoints(
                 locality=base_pb2.Locality(),
-                load_balancing_weight=wrappers_pb2.UInt32Value(value=len(assignment.endpoints)),
-                lb_endpoints=[_endpoint(each, addressable) for each in assignment.endpoints],
+                load_balancing_weight=wrappers_pb2.UInt32Value(value=min(total, _MAX_WEIGHT)),
+                lb_endpoints=made,
             )
         )
-    return resource(name, ENDPOINT, message)
+    return message
 
 
 def socket_address(address: str, port: int) -> address_pb2.Address:
@@ -44,7 +54,7 @@ def socket_address(address: str, port: int) -> address_pb2.Address:
 def _endpoint(endpoint: Endpoint, addressable: bool) -> Any:
     made = endpoint_components_pb2.LbEndpoint(
         endpoint=endpoint_components_pb2.Endpoint(address=socket_address(endpoint.address, endpoint.port)),
-        load_balancing_weight=wrappers_pb2.UInt32Value(value=1),
+        load_balancing_weight=wrappers_pb2.UInt32Value(value=endpoint.weight),
     )
     metadata = made.metadata.filter_metadata
     metadata["istio"].CopyFrom(struct({"workload": f"{endpoint.workload};{endpoint.namespace};;;"}))

@@ -1,6 +1,7 @@
 """What inbound and outbound listeners have in common: the filters that look before a chain is chosen."""
 
 from collections.abc import Iterable
+from ipaddress import ip_network
 from typing import Any, Final
 
 from envoy.config.core.v3 import base_pb2
@@ -62,16 +63,23 @@ def filter_chain(
     destination_port: int = 0,
     transport: str = "",
     application_protocols: tuple[str, ...] = (),
+    server_names: Iterable[str] = (),
+    blocks: Iterable[str] = (),
     transport_socket: base_pb2.TransportSocket | None = None,
     handshake_timeout: Any = None,
 ) -> Any:
-    """A filter chain and the connections that it is for; what is left out matches any."""
+    """A filter chain and the connections that it is for; what is left out matches any. `blocks` are of addresses."""
     chain = listener_components_pb2.FilterChain(name=name, filters=filters)
     match = chain.filter_chain_match
     if destination_port:
         match.destination_port.CopyFrom(wrappers_pb2.UInt32Value(value=destination_port))
     match.transport_protocol = transport
     match.application_protocols.extend(application_protocols)
+    match.server_names.extend(server_names)
+    for block in blocks:
+        network = ip_network(block)
+        added = match.prefix_ranges.add(address_prefix=str(network.network_address))
+        added.prefix_len.value = network.prefixlen
     if transport_socket is not None:
         chain.transport_socket.CopyFrom(transport_socket)
         chain.transport_socket_connect_timeout.CopyFrom(handshake_timeout)

@@ -37,9 +37,9 @@ class ClusterName(msgspec.Struct, frozen=True):
     host: str
 
 
-def outbound_cluster(port: int, host: str) -> str:
-    """The cluster of one port of a service, as its clients see it. `port` is the service's."""
-    return f"outbound|{port}||{host}"
+def outbound_cluster(port: int, host: str, subset: str = "") -> str:
+    """The cluster of one port of a service, or of a subset of it, as its clients see it. `port` is the service's."""
+    return f"outbound|{port}|{subset}|{host}"
 
 
 def inbound_cluster(port: int) -> str:
@@ -55,9 +55,9 @@ def parse_cluster(name: str) -> ClusterName | None:
     return ClusterName(direction=parts[0], port=int(parts[1]), subset=parts[2], host=parts[3])
 
 
-def server_name(port: int, host: str) -> str:
+def server_name(port: int, host: str, subset: str = "") -> str:
     """The SNI by which a sidecar asks another for one port of a service."""
-    return f"outbound_.{port}_._.{host}"
+    return f"outbound_.{port}_.{subset}_.{host}"
 
 
 def address_listener(address: str, port: int) -> str:

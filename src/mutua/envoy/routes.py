@@ -27,10 +27,15 @@ def of_port(mesh: MeshView, view: OutboundView, number: int, services: Iterable[
     # Two objects may name one host; the first is the one that its cluster was made of.
     members = list({service.host: service for service in reversed(list(services))}.values())[::-1]
     hosts = _Domains()
-    # Every service's full name comes before anyone's short form: a short form never takes over a full name.
-    domains = {service.host: hosts.unclaimed(_full_names(service, number)) for service in members}
-    for service in members:
+    # Every service's full name comes before anyone's short form: a short form never takes over a full name. What a
+    # ServiceEntry calls itself takes over neither.
+    services_of_cluster = [service for service in members if not service.is_entry]
+    domains = {service.host: hosts.unclaimed(_full_names(service, number)) for service in services_of_cluster}
+    for service in services_of_cluster:
         domains[service.host] += hosts.unclaimed(_short_names(view, service, number))
+    for service in members:
+        if service.is_entry:
+            domains[service.host] = hosts.unclaimed(_full_names(service, number))
     virtual_hosts = [
         _virtual_host(
             names.service_virtual_host(service.host, number),
@@ -96,7 +101,7 @@ class _Domains:
 def _full_names(service: OutboundService, port: int) -> Iterator[str]:
     host = service.host.lower()
     names_of_it = [host, f"{host}."]
-    if not service.addresses:
+    if service.is_headless:
         # Each pod of a headless service has a name under the service's.
         names_of_it.append(f"*.{host}")
     for name in (*names_of_it, *map(_bracketed, service.addresses)):
@@ -111,7 +116,7 @@ def _short_names(view: OutboundView, service: OutboundService, port: int) -> Ite
     short = [f"{service.name}.{service.namespace}.svc", f"{service.name}.{service.namespace}"]
     if service.namespace == view.namespace:
         short.append(service.name)
-    if not service.addresses:
+    if service.is_headless:
         short += [f"*.{name}" for name in short]
     for name in short:
         yield name

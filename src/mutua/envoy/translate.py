@@ -6,7 +6,7 @@ from typing import Final
 from mutua.envoy import endpoints, inbound, outbound
 from mutua.envoy.memo import remembered
 from mutua.envoy.resource_set import CLUSTER, ENDPOINT, Fragment, Resource, ResourceSet, combined, section
-from mutua.mesh.proxy_view import LoadAssignment, OutboundView, ProxyView
+from mutua.mesh.proxy_view import Discovery, LoadAssignment, OutboundView, ProxyView
 
 
 def resources(view: ProxyView) -> ResourceSet:
@@ -46,13 +46,16 @@ def _dialled(view: OutboundView) -> frozenset[tuple[str, int]]:
 @remembered(limit=2048)
 def _assignments(view: OutboundView, assignments: tuple[LoadAssignment, ...]) -> Fragment:
     """One load assignment per cluster that asks for one: without it, even an empty one, Envoy would wait for it."""
-    given = {(each.host, each.port): each for each in assignments}
+    given = {(each.host, each.port, each.subset): each for each in assignments}
     made: list[Resource] = []
     for service in view.services:
+        if service.discovery is not Discovery.PUSHED:
+            continue
         for port in service.ports:
-            assignment = given.get((service.host, port.number))
-            if assignment is None:
-                assignment = LoadAssignment(host=service.host, port=port.number, endpoints=())
-            made.append(endpoints.load_assignment(assignment, not service.addresses))
+            for subset in ("", *(each.name for each in port.subsets)):
+                assignment = given.get((service.host, port.number, subset))
+                if assignment is None:
+                    assignment = LoadAssignment(service.host, port.number, (), subset)
+                made.append(endpoints.load_assignment(assignment, service.is_headless))
     references = frozenset((CLUSTER, each.name) for each in made)
     return Fragment(sections={ENDPOINT: section(made)}, references=references)

@@ -1,10 +1,10 @@
 """The only maker of snapshots: objects and mesh config in, a MeshSnapshot out, sharing whatever did not change."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
-from mutua.api import kinds, networking, security
+from mutua.api import kinds, networking, security, service_entry
 from mutua.api.kinds import AnyObject, Key, Kind
 from mutua.api.meshconfig import MeshConfig, Normalization, OutboundMode, TlsProtocol
 from mutua.api.meta import duration_seconds
@@ -13,6 +13,7 @@ from mutua.mesh import (
     authorization,
     authorization_providers,
     endpoints,
+    hosts,
     peer_authentication,
     registry,
     request_authentication,
@@ -22,11 +23,13 @@ from mutua.mesh.destination_rule import DestinationRules
 from mutua.mesh.endpoints import Reachable
 from mutua.mesh.inbound import NamespaceInbound
 from mutua.mesh.objects import ObjectSet
-from mutua.mesh.outbound import Directory, Loads, Outbound
+from mutua.mesh.outbound import Claimed, Directory, Loads, Outbound
 from mutua.mesh.peer_authentication import EffectiveMode, PeerPolicies
 from mutua.mesh.proxy_view import LoadAssignment, MeshView, Trust
 from mutua.mesh.registry import Registry, Touched, changed_keys
 from mutua.mesh.request_authentication import KeySets
+from mutua.mesh.service_entry import Outside, Surroundings
+from mutua.mesh.service_entry import outside as outside_of
 from mutua.mesh.snapshot import ANY_OTHER_NAMESPACE, DEFAULT_CLUSTER_DOMAIN, MeshSnapshot, Parts, Settings
 from mutua.mesh.visibility import EVERYWHERE
 from mutua.mesh.workloads import Workload
@@ -114,10 +117,15 @@ def _parts(objects: ObjectSet, settings: Settings, previous: MeshSnapshot | None
     )
     inbound, modes_touched = _inbound(objects, old_objects, old, trust, settings, entries, touched)
     reachable, loads = _reachable(entries, touched, modes_touched, inbound, trust, old)
+    entries_changed = changed_keys(old_objects.of_kind(kinds.SERVICE_ENTRY), objects.of_kind(kinds.SERVICE_ENTRY))
+    own = {namespace for namespace, _ in objects.of_kind(kinds.SERVICE_ENTRY)}
+    concerned = own & (touched.service_namespaces | touched.workload_namespaces | modes_touched)
+    around = _surroundings(entries, settings, trust, _mode_of(inbound))
+    outside, loads = _outside(objects, concerned.union(key[0] for key in entries_changed), around, loads, old)
     rules = _rules(objects, old_objects, settings, old)
-    outbound = _outbound(reachable, rules, settings, old)
+    outbound = _outbound(reachable, outside, rules, settings, old)
     mesh = old.mesh if old else mesh_view(settings)
-    return Parts(settings, mesh, trust, entries, inbound, reachable, loads, rules, outbound)
+    return Parts(settings, mesh, trust, entries, inbound, reachable, outside, loads, rules, outbound)
 
 
 def _inbound(
@@ -208,28 +216,81 @@ def _reachable(
 ) -> tuple[Mapping[Key, Reachable], Loads]:
     """Where the touched Services lead, beside where all the others led."""
     reachable: dict[Key, Reachable | None] = {}
-    loads: dict[str, tuple[LoadAssignment, ...] | None] = {}
+    loads: dict[Key, tuple[LoadAssignment, ...] | None] = {}
     before_reachable: Mapping[Key, Reachable] = old.reachable if old else {}
     before_loads: Loads = old.loads if old else {}
 
-    def mode_of(workload: Workload) -> EffectiveMode:
-        return inbound[workload.namespace].mode(workload.labels)
-
+    mode_of = _mode_of(inbound)
     for key in _services_to_visit(entries, touched, modes_touched):
         service, known = entries.services.get(key), before_reachable.get(key)
         if service is None:
             if known is not None:
-                reachable[key], loads[known.service.host] = None, None
+                reachable[key], loads[key[0], known.service.host] = None, None
             continue
         slices = entries.slices.get(key, ())
-        load = endpoints.assignments(service, slices, entries.find, mode_of)
-        if before_loads.get(service.host) != load:
-            loads[service.host] = load
-        identities = endpoints.identities(endpoints.workloads_behind(slices, entries.find), trust.domains)
+        selected = entries.selected(service)
+        load = endpoints.assignments(service, slices, selected, entries.find, mode_of)
+        if before_loads.get((service.namespace, service.host)) != load:
+            loads[service.namespace, service.host] = load
+        behind = [*endpoints.workloads_behind(slices, entries.find), *(machine.workload for machine in selected)]
+        identities = endpoints.identities((item for item in behind if item.service_account), trust.domains)
         now = Reachable(service, identities, endpoints.headless_addresses(service, load))
         if known != now:
             reachable[key] = now
     return _with(before_reachable, reachable), _with(before_loads, loads)
+
+
+def _mode_of(inbound: Mapping[str, NamespaceInbound]) -> Callable[[Workload], EffectiveMode]:
+    def mode_of(workload: Workload) -> EffectiveMode:
+        found = inbound.get(workload.namespace)
+        return (inbound[ANY_OTHER_NAMESPACE] if found is None else found).mode(workload.labels)
+
+    return mode_of
+
+
+def _outside(
+    objects: ObjectSet, touched: Iterable[str], around: Callable[[str], Surroundings], loads: Loads, old: Parts | None
+) -> tuple[Mapping[str, tuple[Outside, ...]], Loads]:
+    """The hosts of ServiceEntries by namespace, and where all connections go, those to them included.
+
+    `touched`: the namespaces in which anything changed that entries may depend on.
+    """
+    by_namespace: dict[str, list[service_entry.ServiceEntry]] = {}
+    for (namespace, _), entry in objects.typed(kinds.SERVICE_ENTRY, service_entry.ServiceEntry).items():
+        by_namespace.setdefault(namespace, []).append(entry)
+    before: Mapping[str, tuple[Outside, ...]] = old.outside if old else {}
+    updates: dict[str, tuple[Outside, ...] | None] = {}
+    new_loads: dict[Key, tuple[LoadAssignment, ...] | None] = {}
+    for name in touched:
+        known, surroundings = before.get(name, ()), around(name)
+        found = outside_of(by_namespace.get(name, ()), surroundings) if name in by_namespace else ()
+        if found == known:
+            continue
+        updates[name] = found or None
+        gone = (each.reachable.service.host for each in known)
+        new_loads |= {(name, host): None for host in gone if not surroundings.taken(host)}
+        new_loads |= {(name, each.reachable.service.host): each.load for each in found}
+    return _with(before, updates), _with(loads, new_loads)
+
+
+def _surroundings(
+    entries: Registry, settings: Settings, trust: Trust, mode_of: Callable[[Workload], EffectiveMode]
+) -> Callable[[str], Surroundings]:
+    """What the ServiceEntries of each namespace may depend on."""
+
+    def of(namespace: str) -> Surroundings:
+        suffix = hosts.service_host("", namespace, settings.cluster_domain)
+        return Surroundings(
+            namespace=namespace,
+            machines=entries.machines.get(namespace, ()),
+            pods=lambda: (pod for key, pod in entries.workloads.items() if key[0] == namespace),
+            taken=lambda host: host.endswith(suffix) and (namespace, host.removesuffix(suffix)) in entries.services,
+            mode_of=mode_of,
+            trust_domains=trust.domains,
+            default_export_to=tuple(settings.mesh_config.default_service_export_to),
+        )
+
+    return of
 
 
 def _services_to_visit(entries: Registry, touched: Touched, modes_touched: frozenset[str]) -> Iterable[Key]:
@@ -263,12 +324,16 @@ def _rules(objects: ObjectSet, old_objects: ObjectSet, settings: Settings, old: 
 
 
 def _outbound(
-    reachable: Mapping[Key, Reachable], rules: DestinationRules, settings: Settings, old: Parts | None
+    reachable: Mapping[Key, Reachable],
+    outside: Mapping[str, tuple[Outside, ...]],
+    rules: DestinationRules,
+    settings: Settings,
+    old: Parts | None,
 ) -> Outbound:
-    same_services = old is not None and old.reachable is reachable
+    same_services = old is not None and old.reachable is reachable and old.outside is outside
     if old is not None and same_services and old.rules is rules:
         return old.outbound
-    directory = old.outbound.directory if old is not None and same_services else _directory(reachable)
+    directory = old.outbound.directory if old is not None and same_services else _directory(reachable, outside)
     return Outbound(
         directory,
         rules,
@@ -278,7 +343,21 @@ def _outbound(
     )
 
 
-def _directory(reachable: Mapping[Key, Reachable]) -> Directory:
-    entries = tuple(sorted(reachable.values(), key=lambda entry: entry.service.host))
+def _directory(reachable: Mapping[Key, Reachable], outside: Mapping[str, tuple[Outside, ...]]) -> Directory:
+    external = [each.reachable for here in outside.values() for each in here]
+    entries = tuple(
+        sorted((*reachable.values(), *external), key=lambda entry: (entry.service.host, entry.service.rank))
+    )
     audiences = {entry.service.visible_to for entry in entries}
-    return Directory(entries, frozenset[str]().union(*audiences) - {EVERYWHERE})
+    # A namespace with entries sees its own before anybody else's.
+    mentioned = frozenset[str]().union(*audiences, outside.keys()) - {EVERYWHERE}
+    return Directory(entries, mentioned, _claimed(reachable.values()) if external else Claimed())
+
+
+def _claimed(reachable: Iterable[Reachable]) -> Claimed:
+    """The addresses of all Services, and of the pods of headless ones."""
+    found: set[str] = set()
+    for entry in reachable:
+        found.update(entry.service.addresses)
+        found.update(address for address, _ in entry.headless_addresses)
+    return Claimed(frozenset(found))

@@ -150,9 +150,9 @@ def tls_for(rule: MergedRule | None, port: int, *, auto_mtls: bool, subset: str 
     return client_tls(settings.tls if settings is not None else None, auto_mtls=auto_mtls)
 
 
-def traffic_for(rule: MergedRule | None, port: int) -> TrafficSettings:
-    """How to use one Service port under a rule, apart from TLS."""
-    settings = _settings(rule, port)
+def traffic_for(rule: MergedRule | None, port: int, subset: str = "") -> TrafficSettings:
+    """How to use one Service port, or the same port of a subset, under a rule, apart from TLS."""
+    settings = _settings(rule, port, subset)
     if settings is None:
         return TrafficSettings()
     balancer = settings.load_balancer

@@ -1,8 +1,12 @@
 """Where a Service's connections may go, and which identities may answer there."""
 
+import ipaddress
 from collections.abc import Callable, Iterable
 
+import msgspec
+
 from mutua.api.discovery import EndpointSlice
+from mutua.mesh.machines import Machine
 from mutua.mesh.peer_authentication import EffectiveMode
 from mutua.mesh.proxy_view import Endpoint, Frozen, LoadAssignment, MtlsMode
 from mutua.mesh.services import Service, ServicePort
@@ -20,8 +24,9 @@ class Reachable(Frozen, frozen=True):
     """A Service as clients dial it, apart from where its connections go."""
 
     service: Service
-    identities: tuple[str, ...]  # SPIFFE ids of the pods' service accounts, in all trust domains, sorted
+    identities: tuple[str, ...]  # SPIFFE ids of the service accounts behind it, in all trust domains, sorted
     headless_addresses: tuple[tuple[str, int], ...] = ()
+    named: tuple[LoadAssignment, ...] = ()  # of a host that clients' sidecars find by DNS: what they look up
 
 
 def identities(workloads: Iterable[Workload], trust_domains: tuple[str, ...]) -> tuple[str, ...]:
@@ -38,13 +43,43 @@ def workloads_behind(slices: Iterable[EndpointSlice], find: FindWorkload) -> lis
 
 
 def assignments(
-    service: Service, slices: Iterable[EndpointSlice], find: FindWorkload, mode_of: ModeOf
+    service: Service,
+    slices: Iterable[EndpointSlice],
+    selected: Iterable[Machine],
+    find: FindWorkload,
+    mode_of: ModeOf,
 ) -> tuple[LoadAssignment, ...]:
-    """The endpoints of each port, ascending by port; only those that are ready (unknown counts as ready)."""
+    """The endpoints of each port, ascending by port; only those that are ready (unknown counts as ready).
+
+    `selected` are the workloads outside of pods that have the Service's labels.
+    """
     usable = [item for item in slices if item.address_type in ("IPv4", "IPv6")]
+    beside = list(selected)
     return tuple(
-        LoadAssignment(service.host, port.number, _endpoints(service, port, usable, find, mode_of))
+        LoadAssignment(service.host, port.number, _endpoints(service, port, usable, beside, find, mode_of))
         for port in sorted(service.ports, key=lambda port: port.number)
+    )
+
+
+def is_address(text: str) -> bool:
+    """Whether it is an IP address, which needs no look-up."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def endpoint(workload: Workload, address: str, number: int, *, mtls: bool) -> Endpoint:
+    """One address of a workload as clients dial it."""
+    return Endpoint(
+        address=address,
+        port=number,
+        mtls=mtls,
+        service_account=workload.service_account,
+        namespace=workload.namespace,
+        workload=workload.name,
+        labels=workload.labels,
     )
 
 
@@ -56,7 +91,12 @@ def headless_addresses(service: Service, load: tuple[LoadAssignment, ...]) -> tu
 
 
 def _endpoints(
-    service: Service, port: ServicePort, slices: list[EndpointSlice], find: FindWorkload, mode_of: ModeOf
+    service: Service,
+    port: ServicePort,
+    slices: list[EndpointSlice],
+    selected: list[Machine],
+    find: FindWorkload,
+    mode_of: ModeOf,
 ) -> tuple[Endpoint, ...]:
     found: dict[tuple[str, int], Endpoint] = {}
     for item in slices:
@@ -69,17 +109,17 @@ def _endpoints(
             for address in endpoint.addresses:
                 workload = find(address)
                 found[address, number] = _endpoint(service, address, number, workload, mode_of)
+    for machine in selected:
+        own = machine.port(port.name, port.target, port.number)
+        for address in machine.workload.addresses:
+            if own is not None and is_address(address):
+                made = _endpoint(service, address, own, machine.workload, mode_of)
+                found[address, own] = msgspec.structs.replace(made, weight=machine.weight)
     return tuple(found[key] for key in sorted(found))
 
 
 def _endpoint(service: Service, address: str, number: int, workload: Workload | None, mode_of: ModeOf) -> Endpoint:
     if workload is None:
         return Endpoint(address, number, mtls=False, service_account="", namespace=service.namespace)
-    return Endpoint(
-        address=address,
-        port=number,
-        mtls=workload.has_sidecar and mode_of(workload).on_port(number) is not MtlsMode.DISABLE,
-        service_account=workload.service_account,
-        namespace=workload.namespace,
-        workload=workload.name,
-    )
+    takes_tls = workload.has_sidecar and mode_of(workload).on_port(number) is not MtlsMode.DISABLE
+    return endpoint(workload, address, number, mtls=takes_tls)

@@ -1,6 +1,7 @@
 """What clients can dial: the Services that a namespace sees, and how each port is dialled."""
 
-from collections.abc import Mapping
+import ipaddress
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -8,18 +9,65 @@ import msgspec
 from mutua.mesh import destination_rule, visibility
 from mutua.mesh.destination_rule import DestinationRules, MergedRule
 from mutua.mesh.endpoints import Reachable
-from mutua.mesh.proxy_view import LoadAssignment, ObjectRef, OutboundPort, OutboundService, OutboundView
-from mutua.mesh.selectors import Labels
+from mutua.mesh.proxy_view import (
+    ClientTls,
+    ClientTlsMode,
+    Discovery,
+    Endpoint,
+    LoadAssignment,
+    ObjectRef,
+    OutboundPort,
+    OutboundService,
+    OutboundSubset,
+    OutboundView,
+)
+from mutua.mesh.selectors import Labels, labels_of
+from mutua.mesh.services import Service, ServicePort
 
-Loads = Mapping[str, tuple[LoadAssignment, ...]]
-"""Assignments of each Service's ports, by host."""
+Loads = Mapping[tuple[str, str], tuple[LoadAssignment, ...]]
+"""Assignments of each host's ports, by (namespace of its Service or ServiceEntries, host)."""
+
+
+class Claimed(msgspec.Struct, frozen=True, eq=False):
+    """Addresses that belong to Services: a ServiceEntry of another namespace cannot take their connections."""
+
+    addresses: frozenset[str] = frozenset()
+
+    def has(self, address: str) -> bool:
+        """Whether a Service has the address."""
+        return address in self.addresses
+
+    def meets(self, block: str) -> bool:
+        """Whether a Service has an address of the block."""
+        network = ipaddress.ip_network(block)
+        return any(ipaddress.ip_address(address) in network for address in self.addresses)
 
 
 class Directory(msgspec.Struct, frozen=True, eq=False):
-    """Every Service as it can be dialled, ascending by host."""
+    """Every Service and every ServiceEntry's host as it can be dialled, ascending by host and rank."""
 
     entries: tuple[Reachable, ...]
     mentioned: frozenset[str]  # namespaces that do not see what all others see
+    claimed: Claimed = Claimed()
+
+    def seen_from(self, namespace: str) -> Iterator[Reachable]:
+        """What clients of a namespace dial, ascending by host: of each host its own entry, else the first that it sees.
+
+        A host that a Service has cannot be taken from it by an entry of another namespace.
+        """
+        chosen: Reachable | None = None
+        for entry in self.entries:
+            service = entry.service
+            if not visibility.can_see(service.visible_to, namespace):
+                continue
+            if chosen is None or chosen.service.host != service.host:
+                if chosen is not None:
+                    yield chosen
+                chosen = entry
+            elif service.is_entry and service.namespace == namespace != chosen.service.namespace:
+                chosen = entry
+        if chosen is not None:
+            yield chosen
 
 
 class _Cell(msgspec.Struct, frozen=True, eq=False):
@@ -110,16 +158,14 @@ class Outbound:
     def _build(self, namespace: str, labels: Labels, prior: _Audience | None) -> _Audience:
         old_cells: Mapping[str, _Cell] = prior.cells if prior else {}
         cells: dict[str, _Cell] = {}
-        for reachable in self.directory.entries:
+        for reachable in self.directory.seen_from(namespace):
             service = reachable.service
-            if not visibility.can_see(service.visible_to, namespace):
-                continue
             rule = self._rules.select(namespace, labels, service.host, service.namespace)
             old = old_cells.get(service.host)
             if old is not None and old.reachable is reachable and (old.rule is rule or old.rule == rule):
                 cells[service.host] = old
                 continue
-            value = self._service(reachable, rule)
+            value = self._service(reachable, rule, namespace)
             if old is not None and old.value == value:
                 value = old.value
             cells[service.host] = _Cell(reachable, rule, value)
@@ -128,21 +174,69 @@ class Outbound:
             services = prior.services
         return _Audience(cells, services)
 
-    def _service(self, reachable: Reachable, rule: MergedRule | None) -> OutboundService:
+    def _service(self, reachable: Reachable, rule: MergedRule | None, namespace: str) -> OutboundService:
         service = reachable.service
-        source = rule.source if rule is not None else None
-        ports = []
-        for port in service.ports:
-            tls = destination_rule.tls_for(rule, port.number, auto_mtls=self._auto_mtls)
-            traffic = destination_rule.traffic_for(rule, port.number)
-            ports.append(
-                OutboundPort(port.number, port.name, port.protocol, tls, source, reachable.identities, traffic)
-            )
+        named = {load.port: load.endpoints for load in reachable.named}
+        addresses, blocks = service.addresses, service.blocks
+        if service.is_entry and service.namespace != namespace:
+            claimed = self.directory.claimed
+            addresses = tuple(address for address in addresses if not claimed.has(address))
+            blocks = tuple(block for block in blocks if not claimed.meets(block))
         return OutboundService(
             host=service.host,
             name=service.name,
             namespace=service.namespace,
-            addresses=service.addresses,
-            ports=tuple(ports),
+            addresses=addresses,
+            ports=tuple(self._port(reachable, port, rule, named.get(port.number, ())) for port in service.ports),
             headless_addresses=reachable.headless_addresses,
+            is_entry=service.is_entry,
+            blocks=blocks,
+            discovery=service.discovery,
+            takes_any_address=service.is_entry and not service.addresses and not service.blocks,
         )
+
+    def _port(
+        self, reachable: Reachable, port: ServicePort, rule: MergedRule | None, named: tuple[Endpoint, ...]
+    ) -> OutboundPort:
+        service = reachable.service
+        # Where nobody tells which endpoints take mutual TLS, or none of them belongs to the mesh, it is not chosen.
+        auto_mtls = self._auto_mtls and not service.is_external and service.discovery is not Discovery.ORIGINAL
+
+        def tls(subset: str = "") -> ClientTls:
+            chosen = destination_rule.tls_for(rule, port.number, auto_mtls=auto_mtls, subset=subset)
+            return _with_names(chosen, reachable) if service.is_entry else chosen
+
+        subsets = tuple(
+            OutboundSubset(
+                subset.name,
+                labels_of(subset.labels),
+                tls(subset.name),
+                destination_rule.traffic_for(rule, port.number, subset.name),
+            )
+            for subset in (rule.subsets if rule is not None else ())
+        )
+        return OutboundPort(
+            number=port.number,
+            name=port.name,
+            protocol=port.protocol,
+            tls=tls(),
+            destination_rule=rule.source if rule is not None else None,
+            identities=reachable.identities,
+            traffic=destination_rule.traffic_for(rule, port.number),
+            subsets=subsets,
+            named_endpoints=named,
+            target=_target(service, port),
+        )
+
+
+def _with_names(tls: ClientTls, reachable: Reachable) -> ClientTls:
+    """TLS of the user's own to a host of a ServiceEntry demands the entry's names, if the rule has none."""
+    if tls.mode not in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL) or tls.subject_alt_names:
+        return tls
+    return msgspec.structs.replace(tls, subject_alt_names=() if tls.insecure_skip_verify else reachable.identities)
+
+
+def _target(service: Service, port: ServicePort) -> int:
+    """The port that is dialled in the place of the one that the client dialled, where it chose the address."""
+    replaced = service.discovery is Discovery.ORIGINAL and port.target != port.number
+    return port.target if replaced and isinstance(port.target, int) else 0

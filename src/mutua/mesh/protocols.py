@@ -40,3 +40,11 @@ def select(port_number: int, port_name: str, app_protocol: str) -> Protocol:
     if known is not None:
         return known
     return Protocol.TCP if port_number in _NEVER_LOOKED_AT else Protocol.AUTO
+
+
+def of_entry(port_number: int, protocol: str) -> Protocol:
+    """The protocol of a ServiceEntry's port, written in any case; nothing said: AUTO."""
+    known = _BY_NAME.get(protocol.lower())
+    if known is not None:
+        return known
+    return Protocol.TCP if port_number in _NEVER_LOOKED_AT else Protocol.AUTO

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from mutua.api.networking import ConnectionPool, ConsistentHash, LoadBalancerMode, OutlierDetection
+from mutua.mesh.hosts import HostTable
 
 
 class MtlsMode(StrEnum):
@@ -39,6 +40,16 @@ class ClientTlsMode(StrEnum):
     SIMPLE = "SIMPLE"
     MUTUAL = "MUTUAL"
     ISTIO_MUTUAL = "ISTIO_MUTUAL"
+
+
+class Discovery(StrEnum):
+    """How a client's sidecar finds the addresses behind a host. Source: ServiceEntry.spec.resolution."""
+
+    PUSHED = "PUSHED"  # the control plane tells
+    DNS = "DNS"  # all that the names resolve to
+    DNS_ROUND_ROBIN = "DNS_ROUND_ROBIN"  # what the name resolves to at the moment
+    ORIGINAL = "ORIGINAL"  # wherever the application's connection was going
+    NONE = "NONE"  # not at all: nobody dials it
 
 
 class Frozen(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,6 +201,8 @@ class Endpoint(Frozen, frozen=True):
     service_account: str  # name within the namespace; "" where unknown
     namespace: str
     workload: str = ""
+    labels: frozenset[tuple[str, str]] = frozenset()  # by which subsets choose
+    weight: int = 1
 
 
 class ClientTls(Frozen, frozen=True):
@@ -215,6 +228,15 @@ class TrafficSettings(Frozen, frozen=True):
     tunnel: bool = False  # asked for, which nobody here can do
 
 
+class OutboundSubset(Frozen, frozen=True):
+    """Some endpoints of a port, under a name of their own. Source: DestinationRule.spec.subsets[]."""
+
+    name: str
+    labels: frozenset[tuple[str, str]]
+    tls: ClientTls
+    traffic: TrafficSettings = TrafficSettings()
+
+
 class OutboundPort(Frozen, frozen=True):
     """One port of a Service as a client of this namespace must dial it."""
 
@@ -225,17 +247,32 @@ class OutboundPort(Frozen, frozen=True):
     destination_rule: ObjectRef | None
     identities: tuple[str, ...]  # SPIFFE ids that may answer (secure naming), sorted; all trust domains
     traffic: TrafficSettings = TrafficSettings()
+    subsets: tuple[OutboundSubset, ...] = ()
+    named_endpoints: tuple[Endpoint, ...] = ()  # of a host found by DNS; their addresses may be names
+    target: int = 0  # the port that is dialled in the place of the client's, only for ORIGINAL; 0 = the client's
 
 
 class OutboundService(Frozen, frozen=True):
-    """One Service that the proxy's namespace can see. Endpoints are apart: a roll changes no cluster or listener."""
+    """One Service, or one host of a ServiceEntry, that the proxy's namespace can see.
+
+    Endpoints are apart: a roll changes no cluster or listener.
+    """
 
     host: str  # backend.secure-apps.svc.cluster.local
     name: str
     namespace: str
-    addresses: tuple[str, ...]  # cluster IPs; () = headless
+    addresses: tuple[str, ...]  # that clients dial
     ports: tuple[OutboundPort, ...]
     headless_addresses: tuple[tuple[str, int], ...] = ()  # (pod IP, workload port), only for headless services
+    is_entry: bool = False  # of a ServiceEntry
+    blocks: tuple[str, ...] = ()  # CIDR blocks that clients dial, only of a ServiceEntry
+    takes_any_address: bool = False  # nothing but the port tells connections that name no host, only of a ServiceEntry
+    discovery: Discovery = Discovery.PUSHED
+
+    @property
+    def is_headless(self) -> bool:
+        """Whether clients connect to the pods' own addresses."""
+        return not self.addresses and not self.is_entry
 
 
 class OutboundView(Frozen, frozen=True):
@@ -245,13 +282,18 @@ class OutboundView(Frozen, frozen=True):
     cluster_domain: str
     services: tuple[OutboundService, ...]  # ascending by host
 
+    def find(self, host: str) -> OutboundService | None:
+        """The service of this name, else the one with the longest wildcard that covers it; None if there is none."""
+        return HostTable((service.host, service) for service in self.services).most_specific(host)
+
 
 class LoadAssignment(Frozen, frozen=True):
-    """Where one `outbound|port||host` cluster's connections may go."""
+    """Where one `outbound|port|subset|host` cluster's connections may go."""
 
     host: str
     port: int
     endpoints: tuple[Endpoint, ...]  # ascending by address
+    subset: str = ""
 
 
 class AuthorizationProvider(Frozen, frozen=True):

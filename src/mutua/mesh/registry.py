@@ -5,9 +5,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mutua.api import core, discovery, kinds
+from mutua.api import core, discovery, kinds, service_entry
 from mutua.api.kinds import Key
-from mutua.mesh import services, workloads
+from mutua.mesh import machines, services, workloads
+from mutua.mesh.machines import Machine
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.selectors import SelectorTable
 from mutua.mesh.services import Service
@@ -27,11 +28,21 @@ class Registry(msgspec.Struct, frozen=True, eq=False):
     service_tables: Mapping[str, SelectorTable[Service]]  # by namespace
     without_selector: frozenset[Key]  # Services whose endpoints are written by somebody else
     namespaces: frozenset[str]  # in which there is a workload or a Service
+    machines: Mapping[str, tuple[Machine, ...]] = {}  # workloads outside of pods, by namespace, ascending by name
+    machine_addresses: Mapping[str, Workload] = {}  # by address or name
 
     def find(self, address: str) -> Workload | None:
-        """The workload that has this address."""
+        """The workload that has this address: a pod, or else one outside of pods."""
         key = self.workload_keys.get(address)
-        return self.workloads.get(key) if key is not None else None
+        found = self.workloads.get(key) if key is not None else None
+        return found or self.machine_addresses.get(address)
+
+    def selected(self, service: Service) -> list[Machine]:
+        """The workloads outside of pods that a Service selects."""
+        if not service.selector:
+            return []
+        here = self.machines.get(service.namespace, ())
+        return [machine for machine in here if service.selector <= machine.workload.labels]
 
 
 class Touched(msgspec.Struct, frozen=True):
@@ -39,6 +50,7 @@ class Touched(msgspec.Struct, frozen=True):
 
     services: frozenset[Key]  # what these answer, or where they lead, may differ
     service_namespaces: frozenset[str]  # a Service itself came, went or changed here
+    workload_namespaces: frozenset[str]  # a workload came, went or changed here
 
 
 EMPTY = Registry({}, {}, {}, {}, {}, frozenset(), frozenset())
@@ -80,6 +92,7 @@ def update(
         new.typed(kinds.ENDPOINT_SLICE, discovery.EndpointSlice),
     )
 
+    new_machines, machine_namespaces = _machines(previous, old, new)
     registry = Registry(
         workloads=new_workloads,
         workload_keys=_addresses(previous, new_workloads, touched_workloads),
@@ -88,11 +101,38 @@ def update(
         service_tables=_tables(previous.service_tables, new_services, service_namespaces),
         without_selector=_without_selector(previous.without_selector, new_services, touched_services),
         namespaces=_namespaces(previous, new_workloads, touched_workloads, new_services, touched_services),
+        machines=new_machines,
+        machine_addresses=_machine_addresses(new_machines) if machine_namespaces else previous.machine_addresses,
     )
     touched = {*touched_services, *services_of_touched_slices}
     if touched_workloads:
         touched.update(_services_of(previous, registry, touched_workloads))
-    return registry, Touched(frozenset(touched), service_namespaces)
+    if machine_namespaces:
+        # A Service without selector may lead to an address of any of them.
+        touched |= registry.without_selector | {key for key in new_services if key[0] in machine_namespaces}
+    namespaces = machine_namespaces.union(namespace for namespace, _ in touched_workloads)
+    return registry, Touched(frozenset(touched), service_namespaces, frozenset(namespaces))
+
+
+def _machines(previous: Registry, old: ObjectSet, new: ObjectSet) -> tuple[Mapping[str, tuple[Machine, ...]], set[str]]:
+    """The workloads outside of pods, and the namespaces in which they are not the same any more."""
+    objects = new.typed(kinds.WORKLOAD_ENTRY, service_entry.WorkloadEntry)
+    touched = {namespace for namespace, _ in changed_keys(old.of_kind(kinds.WORKLOAD_ENTRY), objects)}
+    if not touched:
+        return previous.machines, touched
+    current = {namespace: here for namespace, here in previous.machines.items() if namespace not in touched}
+    for key in sorted(key for key in objects if key[0] in touched):
+        current[key[0]] = (*current.get(key[0], ()), machines.from_entry(objects[key]))
+    return current, {name for name in touched if current.get(name) != previous.machines.get(name)}
+
+
+def _machine_addresses(current: Mapping[str, tuple[Machine, ...]]) -> Mapping[str, Workload]:
+    found: dict[str, Workload] = {}
+    for namespace in sorted(current):
+        for machine in current[namespace]:
+            for address in machine.workload.addresses:
+                found.setdefault(address, machine.workload)
+    return found
 
 
 def _replace(current: Mapping[Key, V], updates: Mapping[Key, V | None]) -> tuple[Mapping[Key, V], set[Key]]:

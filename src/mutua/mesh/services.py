@@ -6,7 +6,7 @@ from typing import Final
 from mutua.api import core
 from mutua.api.meta import age_order
 from mutua.mesh import hosts, protocols, visibility
-from mutua.mesh.proxy_view import Frozen, Protocol
+from mutua.mesh.proxy_view import Discovery, Frozen, ObjectRef, Protocol
 from mutua.mesh.selectors import Labels, labels_of
 from mutua.mesh.visibility import Visibility
 
@@ -23,21 +23,41 @@ class ServicePort(Frozen, frozen=True):
 
 
 class Service(Frozen, frozen=True):
-    """One Service that leads to endpoints."""
+    """One Service, or one host of ServiceEntries of one namespace, that leads to endpoints."""
 
     host: str
     namespace: str
     name: str
     age: tuple[str, str, str]  # sorts the oldest first
-    addresses: tuple[str, ...]  # cluster IPs; () = headless
+    addresses: tuple[str, ...]  # that clients dial; a Service without is headless
     selector: Labels  # empty: the endpoints are written by somebody else
     ports: tuple[ServicePort, ...]
     visible_to: Visibility
+    entries: tuple[ObjectRef, ...] = ()  # the ServiceEntries, from the oldest; () = a Service
+    blocks: tuple[str, ...] = ()  # CIDR blocks that clients dial
+    discovery: Discovery = Discovery.PUSHED
+    is_external: bool = False  # what answers does not belong to the mesh
+    subject_alt_names: tuple[str, ...] = ()  # names that may answer, beside those of the workloads behind it
+
+    @property
+    def is_entry(self) -> bool:
+        """Whether ServiceEntries made it."""
+        return bool(self.entries)
+
+    @property
+    def rank(self) -> tuple[bool, tuple[str, str, str]]:
+        """Sorts what has one host: what comes first counts for clients of other namespaces."""
+        return self.is_entry, self.age
 
     @property
     def is_headless(self) -> bool:
         """Whether clients connect to the pods' own addresses."""
-        return not self.addresses
+        return not self.addresses and not self.is_entry
+
+    @property
+    def kind(self) -> str:
+        """The kind of the object that it was made of."""
+        return "ServiceEntry" if self.entries else "Service"
 
 
 def from_object(service: core.Service, cluster_domain: str, default_export_to: Iterable[str]) -> Service | None:

@@ -1,6 +1,6 @@
 """The frozen meaning of all objects at one moment; `build.snapshot` makes it, `view.for_proxy` reads it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -14,8 +14,18 @@ from mutua.mesh.inbound import NamespaceInbound
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.outbound import Loads, Outbound
 from mutua.mesh.peer_authentication import EffectiveMode
-from mutua.mesh.proxy_view import InboundView, LoadAssignment, MeshView, OutboundService, OutboundView, ProxyView, Trust
+from mutua.mesh.proxy_view import (
+    Discovery,
+    InboundView,
+    LoadAssignment,
+    MeshView,
+    OutboundService,
+    OutboundView,
+    ProxyView,
+    Trust,
+)
 from mutua.mesh.registry import Registry
+from mutua.mesh.service_entry import Outside
 from mutua.mesh.services import Service
 from mutua.mesh.workloads import Workload
 
@@ -48,6 +58,7 @@ class Parts(msgspec.Struct, frozen=True, eq=False):
     registry: Registry
     inbound: Mapping[str, NamespaceInbound]  # by namespace
     reachable: Mapping[Key, Reachable]  # by the Service's key
+    outside: Mapping[str, tuple[Outside, ...]]  # hosts of ServiceEntries, by namespace
     loads: Loads
     rules: DestinationRules
     outbound: Outbound
@@ -131,16 +142,22 @@ class MeshSnapshot:
         found = self.parts.inbound.get(namespace)
         return self.parts.inbound[ANY_OTHER_NAMESPACE] if found is None else found
 
-    def load(self, host: str) -> tuple[LoadAssignment, ...]:
-        """Where connections to a Service go, port by port; () for an unknown host."""
-        return self.parts.loads.get(host, ())
+    @property
+    def machines(self) -> tuple[Workload, ...]:
+        """Workloads outside of pods, by namespace and name."""
+        here = self.parts.registry.machines
+        return tuple(machine.workload for namespace in sorted(here) for machine in here[namespace])
+
+    def load(self, namespace: str, host: str) -> tuple[LoadAssignment, ...]:
+        """Where connections to a host of this namespace's Services and entries go, by port; () for an unknown one."""
+        return self.parts.loads.get((namespace, host), ())
 
     def endpoints_of(self, services: tuple[OutboundService, ...]) -> tuple[LoadAssignment, ...]:
         """The assignments of all these Services, ascending by host and port."""
         remembered = self._endpoints.get(id(services)) or self._earlier_endpoints.get(id(services))
         if remembered is None:
             loads = self.parts.loads
-            remembered = (services, tuple(load for service in services for load in loads.get(service.host, ())))
+            remembered = (services, tuple(each for service in services for each in _told(service, loads)))
         self._endpoints[id(services)] = remembered
         return remembered[1]
 
@@ -153,3 +170,15 @@ class MeshSnapshot:
             view = self._earlier_views.get(key) or ProxyView(self.mesh, inbound, outbound, endpoints)
             self._views[key] = view
         return view
+
+
+def _told(service: OutboundService, loads: Loads) -> Iterator[LoadAssignment]:
+    """What a sidecar is told of where a host's connections go, for each port and each subset of it."""
+    if service.discovery is not Discovery.PUSHED:
+        return
+    subsets = {port.number: port.subsets for port in service.ports}
+    for load in loads.get((service.namespace, service.host), ()):
+        yield load
+        for subset in subsets.get(load.port, ()):
+            chosen = tuple(endpoint for endpoint in load.endpoints if subset.labels <= endpoint.labels)
+            yield LoadAssignment(load.host, load.port, chosen, subset.name)

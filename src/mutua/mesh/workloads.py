@@ -14,7 +14,7 @@ _ENDED_PHASES: Final = frozenset({"Succeeded", "Failed"})
 
 
 class Workload(Frozen, frozen=True):
-    """One running pod."""
+    """One running pod, or (`is_pod` False) a workload that runs elsewhere."""
 
     namespace: str
     name: str
@@ -24,6 +24,7 @@ class Workload(Frozen, frozen=True):
     has_sidecar: bool
     ready: bool
     named_ports: tuple[tuple[str, int], ...]  # container ports with a name, TCP, for targetPort by name
+    is_pod: bool = True
 
     def port_number(self, target: int | str) -> int | None:
         """The number that a Service's targetPort means here; None if no container names it."""

@@ -77,5 +77,8 @@ def destination_rule(cluster: Mapping[str, Any]) -> str:
 
 
 def _type(cluster: Mapping[str, Any]) -> str:
-    custom = (cluster.get("cluster_type") or {}).get("name")
-    return str(custom or cluster.get("type") or "STATIC")
+    custom = cluster.get("cluster_type") or {}
+    if custom.get("name") == "envoy.clusters.dns":
+        single = (custom.get("typed_config") or {}).get("all_addresses_in_single_endpoint")
+        return "LOGICAL_DNS" if single else "STRICT_DNS"
+    return str(custom.get("name") or cluster.get("type") or "STATIC")

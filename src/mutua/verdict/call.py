@@ -10,6 +10,7 @@ import msgspec
 from mutua.api import kinds, security
 from mutua.envoy import names
 from mutua.mesh import request_authentication, view
+from mutua.mesh.endpoints import is_address
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
     AuthorizationProvider,
@@ -20,14 +21,13 @@ from mutua.mesh.proxy_view import (
     InboundView,
     ObjectRef,
     OutboundPort,
-    OutboundService,
     Protocol,
     TokenRule,
 )
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
 from mutua.spiffe import SpiffeId
-from mutua.verdict import connection, tokens
+from mutua.verdict import connection, destination, tokens
 from mutua.verdict.authorization import Answer, Authorization, Decision
 from mutua.verdict.connection import Protection
 from mutua.verdict.request import Connection, HttpRequest, Peer
@@ -121,23 +121,18 @@ def _endpoints(snapshot: MeshSnapshot, call: Call) -> list[_Dialled]:
         address = server.addresses[0] if server.addresses else NO_ADDRESS
         endpoint = Endpoint(address, call.port, False, server.service_account, server.namespace, server.name)
         return [_Dialled(endpoint, Protection.NONE, step)]
-    load = next((item for item in snapshot.load(call.host) if item.port == call.port), None)
-    if load is None:
-        return []
+    called = destination.of(snapshot, call.client, call.host, call.port)
     wanted = call.server.addresses if call.server is not None else None
-    endpoints = [item for item in load.endpoints if wanted is None or item.address in wanted]
-    return [_dialled(snapshot, call, endpoint) for endpoint in endpoints]
+    endpoints = [item for item in called.endpoints if wanted is None or item.address in wanted]
+    return [_dialled(snapshot, call, called.port, endpoint) for endpoint in endpoints]
 
 
-def _dialled(snapshot: MeshSnapshot, call: Call, endpoint: Endpoint) -> _Dialled:
+def _dialled(snapshot: MeshSnapshot, call: Call, port: OutboundPort | None, endpoint: Endpoint) -> _Dialled:
     """What the client's sidecar, or the client without one, sends to the endpoint of a Service."""
     client = call.client
     if not client.has_sidecar:
         reason = f"{client.namespace}/{client.name} has no sidecar: {Protection.NONE.value}"
         return _Dialled(endpoint, Protection.NONE, Taken(Step.CLIENT, True, reason))
-    outbound = view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound
-    service: OutboundService | None = next((item for item in outbound.services if item.host == call.host), None)
-    port = next((item for item in service.ports if item.number == call.port), None) if service else None
     if port is None:
         return _Dialled(endpoint, Protection.NONE, _unknown_host(snapshot, call))
     tls, sent = port.tls, connection.protection(port.tls, endpoint)
@@ -167,6 +162,10 @@ def _missing_certificate(tls: ClientTls) -> str:
 
 
 def _why(port: OutboundPort, endpoint: Endpoint) -> str:
+    if port.tls.mode is ClientTlsMode.DISABLE and port.protocol is Protocol.TLS:
+        return "what the application encrypts itself stays as it is"
+    if port.tls.mode is ClientTlsMode.DISABLE and port.destination_rule is None:
+        return "since no rule says otherwise"
     if port.tls.mode is not ClientTlsMode.AUTO:
         return f"as mode {port.tls.mode.value} says"
     return "since the server takes it" if endpoint.mtls else "since the server takes no mutual TLS"
@@ -185,7 +184,8 @@ def _outcome(snapshot: MeshSnapshot, call: Call, dialled: _Dialled) -> Outcome:
 def _at_server(snapshot: MeshSnapshot, call: Call, dialled: _Dialled, server: Workload | None) -> list[Taken]:
     sent = dialled.protection
     if server is None:
-        accepted = sent is not Protection.MUTUAL_TLS
+        # A workload that no pod and no WorkloadEntry stands for may well answer, if its entry says that it does.
+        accepted = sent is not Protection.MUTUAL_TLS or dialled.endpoint.mtls
         says = "whatever arrives reaches it" if accepted else "it cannot answer mutual TLS"
         return [Taken(Step.SERVER, accepted, f"{dialled.endpoint.address} is no workload of the mesh: {says}")]
     verdict = connection.to_workload(snapshot, server, dialled.endpoint.port, sent)
@@ -267,7 +267,7 @@ def _connection(call: Call, dialled: _Dialled, inbound: InboundView) -> Connecti
     mutual = dialled.protection is Protection.MUTUAL_TLS
     return Connection(
         source_ip=_same_family(client.addresses, dialled.endpoint.address),
-        destination_ip=dialled.endpoint.address,
+        destination_ip=dialled.endpoint.address if is_address(dialled.endpoint.address) else NO_ADDRESS,
         destination_port=dialled.endpoint.port,
         peer=Peer((identity,)) if mutual else None,
         server_name=dialled.server_name,
@@ -275,6 +275,8 @@ def _connection(call: Call, dialled: _Dialled, inbound: InboundView) -> Connecti
 
 
 def _same_family(addresses: tuple[str, ...], other: str) -> str:
+    if not is_address(other):
+        return addresses[0] if addresses else NO_ADDRESS
     version = ipaddress.ip_address(other).version
     return next((each for each in addresses if ipaddress.ip_address(each).version == version), NO_ADDRESS)
 

@@ -3,7 +3,6 @@
 from enum import StrEnum
 from typing import Final
 
-from mutua.mesh import view
 from mutua.mesh.proxy_view import (
     ClientTls,
     ClientTlsMode,
@@ -12,10 +11,10 @@ from mutua.mesh.proxy_view import (
     MtlsMode,
     ObjectRef,
     OutboundPort,
-    OutboundService,
 )
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
+from mutua.verdict import destination
 
 
 class Protection(StrEnum):
@@ -58,18 +57,8 @@ def protection(tls: ClientTls, endpoint: Endpoint) -> Protection:
 
 def judge(snapshot: MeshSnapshot, client: Workload, host: str, port: int) -> tuple[Verdict, ...]:
     """One verdict per endpoint of a Service port, in order of address; () if there is no such port or no endpoint."""
-    load = next((item for item in snapshot.load(host) if item.port == port), None)
-    if load is None:
-        return ()
-    dialled = _dialled(snapshot, client, host, port) if client.has_sidecar else None
-    return tuple(_to_endpoint(snapshot, dialled, endpoint) for endpoint in load.endpoints)
-
-
-def _dialled(snapshot: MeshSnapshot, client: Workload, host: str, number: int) -> OutboundPort | None:
-    """How the client's sidecar dials the port; None if its namespace does not see the Service."""
-    outbound = view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound
-    service: OutboundService | None = next((item for item in outbound.services if item.host == host), None)
-    return next((item for item in service.ports if item.number == number), None) if service else None
+    called = destination.of(snapshot, client, host, port)
+    return tuple(_to_endpoint(snapshot, called.port, endpoint) for endpoint in called.endpoints)
 
 
 def _to_endpoint(snapshot: MeshSnapshot, dialled: OutboundPort | None, endpoint: Endpoint) -> Verdict:

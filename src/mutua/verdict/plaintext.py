@@ -49,7 +49,7 @@ def _reason(snapshot: MeshSnapshot, client: Workload | None, server: Workload, p
     outbound = view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound
     for service in outbound.services:
         dialled = {item.number: item for item in service.ports}
-        for load in snapshot.load(service.host):
+        for load in snapshot.load(service.namespace, service.host):
             if not any(end.address in server.addresses and end.port == port for end in load.endpoints):
                 continue
             way = dialled.get(load.port)

@@ -56,7 +56,7 @@ def webhook(snapshot: MeshSnapshot, called: Webhook) -> CutOff | None:
     service = snapshot.service(target.namespace, target.name) if target else None
     if target is None or service is None:
         return None
-    load = next((one for one in snapshot.load(service.host) if one.port == target.port), None)
+    load = next((one for one in snapshot.load(service.namespace, service.host) if one.port == target.port), None)
     for endpoint in load.endpoints if load else ():
         server = snapshot.workload_by_address(endpoint.address)
         if server is None or not is_captured(_pod(snapshot, server), endpoint.port):

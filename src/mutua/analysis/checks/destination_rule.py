@@ -97,7 +97,7 @@ def _clients(snapshot: MeshSnapshot) -> Iterator[Workload]:
 
 
 def _breaks(snapshot: MeshSnapshot, service: Service, rule: MergedRule, auto_mtls: bool) -> Iterator[_Break]:
-    load = {item.port: item for item in snapshot.load(service.host)}
+    load = {item.port: item for item in snapshot.load(service.namespace, service.host)}
     for port in service.ports:
         tls = destination_rule.tls_for(rule, port.number, auto_mtls=auto_mtls)
         if tls.mode is ClientTlsMode.AUTO or port.number not in load:
@@ -107,7 +107,7 @@ def _breaks(snapshot: MeshSnapshot, service: Service, rule: MergedRule, auto_mtl
             server = snapshot.workload_by_address(endpoint.address)
             name = f"{server.namespace}/{server.name}" if server else endpoint.address
             if server is None:
-                if sent is connection.Protection.MUTUAL_TLS:
+                if sent is connection.Protection.MUTUAL_TLS and not endpoint.mtls:
                     reason = f"{name} has no sidecar to answer mutual TLS"
                     yield _Break(rule.source, tls.mode, service.host, port.number, name, reason, None, False)
                     break

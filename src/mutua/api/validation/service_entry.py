@@ -91,8 +91,6 @@ def _ports(spec: ServiceEntrySpec) -> Iterator[Violation]:
         if protocol and protocol not in PROTOCOLS:
             known = ", ".join(sorted(PROTOCOLS))
             yield error(f"{field}.protocol", f"unsupported protocol: {port.protocol}", f"one of {known}, in any case")
-        if port.target_port and spec.resolution is Resolution.NONE:
-            yield warning(f"{field}.targetPort", "targetPort has no effect when resolution mode is NONE")
         if protocol == "udp":
             yield warning(f"{field}.protocol", "UDP is not captured: the port has no effect")
         elif protocol in ("", "tcp") and not spec.addresses:

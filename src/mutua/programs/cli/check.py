@@ -60,7 +60,7 @@ def check(
     chosen = common.options(context)
     world = _of_files(filename, chosen) if filename else asyncio.run(_of_cluster(chosen))
     caller = check_targets.client(world.snapshot, client, world.namespace)
-    called = check_targets.destination(world.snapshot, server, world.namespace)
+    called = check_targets.destination(world.snapshot, caller, server, world.namespace)
     request = HttpRequest(method=method, target=path, authority=host or called.authority, headers=headers)
     outcomes = call.judge(
         world.snapshot,

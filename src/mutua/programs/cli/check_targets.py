@@ -6,6 +6,8 @@ from typing import NamedTuple
 from mutua.analysis.projection import WORKLOAD_KINDS
 from mutua.api import kinds
 from mutua.errors import InvalidInputError, NotFoundError
+from mutua.mesh import view
+from mutua.mesh.proxy_view import OutboundService
 from mutua.mesh.selectors import labels_of
 from mutua.mesh.services import Service
 from mutua.mesh.snapshot import MeshSnapshot
@@ -35,10 +37,11 @@ def client(snapshot: MeshSnapshot, argument: str, namespace: str) -> Workload:
     return found[0]
 
 
-def destination(snapshot: MeshSnapshot, argument: str, namespace: str) -> Destination:
+def destination(snapshot: MeshSnapshot, caller: Workload, argument: str, namespace: str) -> Destination:
     """What `[TYPE/]NAME[.NAMESPACE][:PORT]` means; a bare name is a Service's, or else a pod's.
 
-    A workload is called by the Service that leads to its port, if there is one, else by its own address.
+    A host of a ServiceEntry is meant by its own name, if the caller's namespace sees it. A workload is called by the
+    Service that leads to its port, if there is one, else by its own address.
     Raises NotFoundError, InvalidInputError.
     """
     text, colon, port_text = argument.rpartition(":")
@@ -53,22 +56,36 @@ def destination(snapshot: MeshSnapshot, argument: str, namespace: str) -> Destin
         return Destination(service.host, None, number, f"{name}.{where}" if where != namespace else name)
     if kind == kinds.SERVICE.name:
         raise NotFoundError(f"there is no Service {where}/{name} with endpoints")
+    entry = _entry(snapshot, caller, text) if not kind else None
+    if entry is not None:
+        number = port or _only([each.number for each in entry.ports], argument)
+        if number not in {each.number for each in entry.ports}:
+            known = ", ".join(str(each.number) for each in entry.ports)
+            raise NotFoundError(f"ServiceEntry {entry.namespace}/{entry.name} has no port {number}", f"it has {known}")
+        return Destination(text, None, number, text)
     servers = _workloads(snapshot, kind, name, where)
     if not servers:
-        raise NotFoundError(f"neither a Service nor a pod is meant by {argument!r} in namespace {where}")
+        raise NotFoundError(
+            f"neither a Service, nor a ServiceEntry's host, nor a pod is meant by {argument!r} in namespace {where}"
+        )
     return _of_workload(snapshot, servers[0], port, argument)
+
+
+def _entry(snapshot: MeshSnapshot, caller: Workload, host: str) -> OutboundService | None:
+    found = view.for_proxy(snapshot, view.Proxy(caller.namespace, caller.name)).outbound.find(host)
+    return found if found is not None and found.is_entry else None
 
 
 def _of_workload(snapshot: MeshSnapshot, server: Workload, port: int, argument: str) -> Destination:
     leading = sorted(
-        (service.host, item.number, number)
+        (service.host, service.namespace, item.number, number)
         for service in snapshot.inbound(server.namespace).services_of(server.labels)
         for item in service.ports
         if (number := server.port_number(item.target)) is not None and port in (0, number)
     )
-    own = port or _only(sorted({number for _, _, number in leading}), argument)
-    for host, number, target in leading:
-        if target == own and snapshot.load(host):
+    own = port or _only(sorted({number for *_, number in leading}), argument)
+    for host, namespace, number, target in leading:
+        if target == own and snapshot.load(namespace, host):
             return Destination(host, server, number, host)
     address = server.addresses[0] if server.addresses else server.name
     return Destination("", server, own, f"{address}:{own}")

@@ -50,6 +50,40 @@ kind: Service
 metadata: {name: nothing, namespace: shop}
 spec: {selector: {app: nothing}, ports: [{name: http, port: 80}]}
 ---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: outside, namespace: shop}
+spec:
+  hosts: [api.example.com, "*.example.org"]
+  ports: [{number: 80, name: http, protocol: HTTP, targetPort: 443}, {number: 443, name: tls, protocol: TLS}]
+---
+apiVersion: networking.istio.io/v1
+kind: ServiceEntry
+metadata: {name: machine, namespace: shop}
+spec:
+  hosts: [machine.test]
+  location: MESH_INTERNAL
+  resolution: STATIC
+  workloadSelector: {labels: {app: machine}}
+  ports: [{number: 80, name: http, protocol: HTTP}]
+---
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: machine, namespace: shop}
+spec: {address: 192.0.2.7, serviceAccount: machine, labels: {app: machine}}
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {name: outside, namespace: shop}
+spec:
+  host: api.example.com
+  trafficPolicy: {portLevelSettings: [{port: {number: 80}, tls: {mode: SIMPLE}}]}
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {name: nobody, namespace: shop}
+spec: {selector: {matchLabels: {app: machine}}}
+---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
 metadata: {name: readers, namespace: shop}
@@ -77,6 +111,10 @@ def shop(tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        (["deploy/frontend", "api.example.com:80"], 0, "TLS, as mode SIMPLE says"),
+        (["deploy/frontend", "api.example.com:443"], 0, "what the application encrypts itself stays as it is"),
+        (["deploy/frontend", "www.example.org:443"], 0, "www.example.org is no workload of the mesh"),
+        (["deploy/frontend", "machine.test"], 1, "shop/machine"),
         (["deploy/frontend", "backend", "--path", "/api/1"], 0, "allowed by AuthorizationPolicy shop/readers"),
         (["deploy/frontend.shop", "svc/backend.shop:80", "--path", "/api/1"], 0, "allowed by"),
         (["deploy/frontend", "backend.shop.svc.cluster.local:80", "--path", "/api/1"], 0, "allowed by"),
@@ -124,7 +162,9 @@ def test_the_answer_as_data(output: str, shop: list[str], capsys: pytest.Capture
     ("words", "said"),
     [
         (["nobody", "backend"], "no pod is meant by 'nobody' in namespace shop"),
-        (["deploy/frontend", "nobody"], "neither a Service nor a pod"),
+        (["deploy/frontend", "nobody"], "neither a Service, nor a ServiceEntry's host, nor a pod"),
+        (["deploy/frontend", "api.example.com"], "needs a port: it has 80, 443"),
+        (["deploy/frontend", "api.example.com:81"], "ServiceEntry shop/outside has no port 81"),
         (["deploy/frontend", "svc/nobody"], "there is no Service shop/nobody"),
         (["deploy/frontend", "backend:81"], "has no port 81"),
         (["deploy/frontend", "backend:http"], "which is no port"),

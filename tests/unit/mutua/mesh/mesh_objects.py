@@ -78,6 +78,14 @@ def destination_rule(namespace: str, name: str, spec: dict[str, Any]) -> AnyObje
     return make(kinds.DESTINATION_RULE, namespace, name, spec=spec)
 
 
+def service_entry(namespace: str, name: str, spec: dict[str, Any], created: str = CREATED) -> AnyObject:
+    return make(kinds.SERVICE_ENTRY, namespace, name, created, spec=spec)
+
+
+def workload_entry(namespace: str, name: str, spec: dict[str, Any], **metadata: Any) -> AnyObject:
+    return make(kinds.WORKLOAD_ENTRY, namespace, name, spec=spec, **metadata)
+
+
 def authorization_policy(namespace: str, name: str, spec: dict[str, Any], **metadata: Any) -> AnyObject:
     return make(kinds.AUTHORIZATION_POLICY, namespace, name, spec=spec, **metadata)
 

@@ -4,7 +4,17 @@ from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from mesh_objects import authorization_policy, change, destination_rule, endpoints, peer_authentication, pod, service
+from mesh_objects import (
+    authorization_policy,
+    change,
+    destination_rule,
+    endpoints,
+    peer_authentication,
+    pod,
+    service,
+    service_entry,
+    workload_entry,
+)
 
 from mutua.api.kinds import AnyObject
 from mutua.api.meshconfig import MeshConfig
@@ -71,8 +81,10 @@ def peers(draw: st.DrawFn) -> AnyObject:
 
 @st.composite
 def rules(draw: st.DrawFn) -> AnyObject:
-    host = draw(st.sampled_from(["x", "x.a.svc.cluster.local", "*.a.svc.cluster.local", "*.local"]))
+    host = draw(st.sampled_from(["x", "x.a.svc.cluster.local", "*.a.svc.cluster.local", "*.local", "*"]))
     spec: dict[str, Any] = {"host": host, "exportTo": draw(st.sampled_from([[], ["."], ["*"], ["b"]]))}
+    if draw(st.booleans()):
+        spec["subsets"] = [{"name": "some", "labels": {"app": draw(app)}}]
     spec["trafficPolicy"] = {"tls": {"mode": draw(st.sampled_from(["DISABLE", "ISTIO_MUTUAL"]))}}
     if draw(st.booleans()):
         spec["workloadSelector"] = {"matchLabels": {"app": draw(app)}}
@@ -87,9 +99,31 @@ def policies(draw: st.DrawFn) -> AnyObject:
     return authorization_policy(draw(namespace), f"z{draw(index)}", spec)
 
 
+@st.composite
+def machines(draw: st.DrawFn) -> AnyObject:
+    where, number = draw(namespace), draw(index)
+    spec: dict[str, Any] = {"address": address(where, number + draw(st.sampled_from([0, 100])))}
+    spec |= {"labels": {"app": draw(app)}, "serviceAccount": draw(st.sampled_from(["", "x"]))}
+    return workload_entry(where, f"machine-{number}", spec)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> AnyObject:
+    host = draw(st.sampled_from(["x.a.svc.cluster.local", "out.example.com", "*.example.com"]))
+    spec: dict[str, Any] = {"hosts": [host], "resolution": draw(st.sampled_from(["NONE", "STATIC", "DNS"]))}
+    spec["ports"] = [{"number": draw(st.sampled_from([80, 81])), "name": "http", "protocol": "HTTP"}]
+    spec["location"] = draw(st.sampled_from(["MESH_INTERNAL", "MESH_EXTERNAL"]))
+    spec["exportTo"] = draw(st.sampled_from([[], ["."], ["b"]]))
+    if draw(st.booleans()):
+        spec["workloadSelector"] = {"labels": {"app": draw(app)}}
+    elif draw(st.booleans()) and spec["resolution"] != "NONE":
+        spec["endpoints"] = [{"address": "10.8.0.1", "serviceAccount": draw(app), "labels": {"app": draw(app)}}]
+    return service_entry(draw(namespace), f"e{draw(index)}", spec, draw(created))
+
+
 CHANGE = st.builds(
     lambda item, gone: change(item, gone=gone),
-    st.one_of(pods(), services(), slices(), peers(), rules(), policies()),
+    st.one_of(pods(), services(), slices(), peers(), rules(), policies(), machines(), entries()),
     st.sampled_from([False, False, False, True]),
 )
 
@@ -112,4 +146,7 @@ def test_following_changes_equals_starting_afresh(batches: list[list[Change]], a
         assert view.for_proxy(current, proxy) == view.for_proxy(afresh, proxy)
     assert current.workloads == afresh.workloads
     assert current.services == afresh.services
+    assert current.machines == afresh.machines
+    assert current.parts.loads == afresh.parts.loads
+    assert current.parts.outside == afresh.parts.outside
     assert current.namespaces == afresh.namespaces

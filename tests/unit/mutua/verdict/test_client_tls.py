@@ -7,9 +7,11 @@ import pytest
 
 from mutua.api import decode, kinds
 from mutua.api.kinds import Kind
+from mutua.api.meshconfig import MeshConfig
 from mutua.api.networking import ClientTlsSettings
-from mutua.mesh import destination_rule, peer_authentication
+from mutua.mesh import build, destination_rule, peer_authentication, view
 from mutua.mesh.destination_rule import DestinationRules
+from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import ClientTls, ClientTlsMode, Endpoint, MtlsMode
 from mutua.mesh.selectors import NO_LABELS, labels_of
 from mutua.verdict.connection import Protection, protection
@@ -44,10 +46,26 @@ def dialled(vector: dict[str, Any], *, auto_mtls: bool) -> ClientTls:
     return destination_rule.tls_for(rule, vector["port"], auto_mtls=auto_mtls, subset=vector["subset"])
 
 
+def names_at_server(vector: dict[str, Any]) -> tuple[str, ...]:
+    """The names that a client of the vector's namespace expects behind a host of a Service and of ServiceEntries."""
+    name, namespace = vector["service"]["hostname"].split(".")[:2]
+    ports = [{"name": port["name"], "port": port["port"]} for port in vector["service"]["ports"]]
+    service = {"metadata": {"name": name}, "spec": {"clusterIP": "10.96.0.1", "selector": {"app": "a"}, "ports": ports}}
+    client = vector["client"]["namespace"]
+    objects = [read(kinds.SERVICE, service, namespace)]
+    objects += [read(kinds.SERVICE_ENTRY, item, client) for item in vector["serviceEntries"]]
+    objects += [read(kinds.DESTINATION_RULE, item, client) for item in vector["destinationRules"]]
+    made = build.snapshot(ObjectSet.of(objects), MeshConfig())
+    found = view.for_proxy(made, view.Proxy(client)).outbound.find(vector["service"]["hostname"])
+    assert found is not None
+    return next(port.tls.subject_alt_names for port in found.ports if port.number == vector["port"])
+
+
 @pytest.mark.vectors("client-tls", kind="cluster")
 def test_the_settings_of_a_cluster_agree_with_istio(vector: dict[str, Any]) -> None:
     if "serviceEntries" in vector:
-        pytest.skip("identities of a ServiceEntry are not supported")
+        assert names_at_server(vector) == tuple(sorted(vector["expect"]["san"]))
+        return
     tls = dialled(vector, auto_mtls=vector.get("mesh", {}).get("enableAutoMtls", True))
     if vector.get("client", {}).get("proxyMetadata") and vector["expect"]["tls"] == "mutual":
         pytest.skip("certificate files of the proxy's own are not supported")
