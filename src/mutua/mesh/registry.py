@@ -30,6 +30,7 @@ class Registry(msgspec.Struct, frozen=True, eq=False):
     namespaces: frozenset[str]  # in which there is a workload or a Service
     machines: Mapping[str, tuple[Machine, ...]] = {}  # workloads outside of pods, by namespace, ascending by name
     machine_addresses: Mapping[str, Workload] = {}  # by address or name
+    leading_to: Mapping[str, frozenset[Key]] = {}  # Services whose slices name an address
 
     def find(self, address: str) -> Workload | None:
         """The workload that has this address: a pod, or else one outside of pods."""
@@ -103,6 +104,7 @@ def update(
         namespaces=_namespaces(previous, new_workloads, touched_workloads, new_services, touched_services),
         machines=new_machines,
         machine_addresses=_machine_addresses(new_machines) if machine_namespaces else previous.machine_addresses,
+        leading_to=_leading_to(previous, new_slices, services_of_touched_slices),
     )
     touched = {*touched_services, *services_of_touched_slices}
     if touched_workloads:
@@ -187,6 +189,25 @@ def _slices(
     return slices, set(touched)
 
 
+def _leading_to(previous: Registry, current: Mapping[Key, Slices], touched: set[Key]) -> Mapping[str, frozenset[Key]]:
+    if not touched:
+        return previous.leading_to
+    leading_to = dict(previous.leading_to)
+    for service in touched:
+        before, now = (_addresses_in(slices.get(service, ())) for slices in (previous.slices, current))
+        for address in before - now:
+            leading_to[address] -= {service}
+            if not leading_to[address]:
+                del leading_to[address]
+        for address in now - before:
+            leading_to[address] = leading_to.get(address, frozenset()) | {service}
+    return leading_to
+
+
+def _addresses_in(slices: Slices) -> set[str]:
+    return {address for item in slices for endpoint in item.endpoints for address in endpoint.addresses}
+
+
 def _tables(
     previous: Mapping[str, SelectorTable[Service]], current: Mapping[Key, Service], namespaces: Iterable[str]
 ) -> Mapping[str, SelectorTable[Service]]:
@@ -221,11 +242,14 @@ def _namespaces(
 
 
 def _services_of(previous: Registry, registry: Registry, touched: set[Key]) -> set[Key]:
-    """Services that lead, or led, to the touched workloads."""
+    """Services that lead, or led, to the touched workloads: by their selectors, or by what their slices say."""
     found = set(registry.without_selector)
+    # Whoever writes slices need not agree with the selector, nor be as fast as the pods' own events.
     for key in touched:
         table = registry.service_tables.get(key[0])
         for workload in (previous.workloads.get(key), registry.workloads.get(key)):
+            for address in workload.addresses if workload else ():
+                found |= registry.leading_to.get(address, frozenset())
             if table is not None and workload is not None:
                 found.update((service.namespace, service.name) for service in table.matching(workload.labels))
     return found

@@ -141,6 +141,16 @@ def test_readiness_moves_endpoints_only() -> None:
     assert all(any(item is other for other in seen.endpoints) for item in kept)
 
 
+def test_a_pod_that_only_a_slice_leads_to_is_followed() -> None:
+    without = [item for item in two_applications() if item.metadata.name != "backend-1"]
+    before = snapshot(*without)
+
+    current = after(before, change(pod("apps", "backend-1", "10.0.0.3", {"app": "another"}, account="backend")))
+
+    (endpoint,) = load(of(current, "apps", "frontend-1")).endpoints
+    assert (endpoint.workload, endpoint.mtls) == ("backend-1", True)
+
+
 def test_an_unrelated_change_keeps_every_view() -> None:
     before = snapshot(*two_applications())
     views = [of(before, "apps", "frontend-1"), of(before, "other", "client-1")]
