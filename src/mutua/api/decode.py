@@ -47,7 +47,12 @@ def from_json(kind: Kind, data: bytes) -> Decoded[AnyObject]:
 
 
 def from_mapping(kind: Kind, data: object) -> Decoded[AnyObject]:
-    """Read one object of a known kind from parsed JSON or YAML. Every mistake becomes a finding with its field path."""
+    """Read one object of a known kind from parsed JSON or YAML. Every mistake becomes a finding with its field path.
+
+    The status of a kind of ours is left unread, whatever it is: it is nothing that the user wrote.
+    """
+    if kind.is_ours and isinstance(data, Mapping):
+        data = {field: part for field, part in data.items() if field != "status"}
     value, violations = _convert(data, kind.struct)
     namespace, name = _name_of(data)
     return Decoded(value, tuple(violation.about(kind.name, namespace, name) for violation in violations))

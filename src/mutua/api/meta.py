@@ -1,7 +1,7 @@
 """What all objects share: metadata, selectors, durations; and the two base structs."""
 
 import re
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import msgspec
 
@@ -44,7 +44,6 @@ class ObjectMeta(Lenient, frozen=True):
     creation_timestamp: str = ""
     deletion_timestamp: str = ""
     uid: str = ""
-    resource_version: str = ""
     generation: int = 0
     owner_references: tuple[OwnerReference, ...] = ()
 
@@ -73,12 +72,11 @@ class KubernetesObject(Lenient, frozen=True):
 
 
 class IstioObject(Strict, frozen=True):
-    """The head of an object of ours. `status` is written by controllers and never read as configuration."""
+    """The head of an object of ours. Its `status` is not read at all: who may write that may not change the mesh."""
 
     api_version: str = ""
     kind: str = ""
     metadata: ObjectMeta = ObjectMeta()
-    status: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
 def duration_seconds(text: str) -> float:

@@ -154,3 +154,14 @@ def test_mesh_config_keeps_what_can_be_read() -> None:
 def test_trust_domains_must_be_able_to_stand_in_an_identity() -> None:
     _, findings = decode.mesh_config({"trustDomain": "a b", "trustDomainAliases": ["ok", "x@y", "UPPER"]})
     assert [finding.field for finding in findings] == ["trustDomain", "trustDomainAliases[2]"]
+
+
+@pytest.mark.parametrize("status", ['{"conditions":[]}', '{"mtls":{"mode":"DISABLE"}}', '"garbage"', "[1]", "7"])
+def test_a_status_is_not_read_and_makes_no_object_another(status: str) -> None:
+    head = '{"apiVersion":"security.istio.io/v1","kind":"PeerAuthentication","spec":{"mtls":{"mode":"STRICT"}}'
+    metadata = '"metadata":{"name":"a","namespace":"b","generation":2,"resourceVersion":'
+
+    bare = decode.from_json(kinds.PEER_AUTHENTICATION, f'{head},{metadata}"1"}}}}'.encode())
+    written = decode.from_json(kinds.PEER_AUTHENTICATION, f'{head},{metadata}"9"}},"status":{status}}}'.encode())
+
+    assert (written, written.findings) == (bare, ())

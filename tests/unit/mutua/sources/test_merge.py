@@ -18,7 +18,7 @@ POLICY, SERVICE = kinds.PEER_AUTHENTICATION, kinds.SERVICE
 
 
 def policy(name: str, version: str = "1") -> tuple[Key, AnyObject]:
-    metadata = ObjectMeta(name=name, namespace="web", resource_version=version)
+    metadata = ObjectMeta(name=name, namespace="web", uid=version)
     item = PeerAuthentication(api_version="security.istio.io/v1", kind="PeerAuthentication", metadata=metadata)
     return POLICY.key(metadata), item
 
