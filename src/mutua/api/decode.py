@@ -49,9 +49,9 @@ def from_json(kind: Kind, data: bytes) -> Decoded[AnyObject]:
 def from_mapping(kind: Kind, data: object) -> Decoded[AnyObject]:
     """Read one object of a known kind from parsed JSON or YAML. Every mistake becomes a finding with its field path.
 
-    The status of a kind of ours is left unread, whatever it is: it is nothing that the user wrote.
+    The status of a kind of ours is nothing that the user wrote: it is left unread, whatever it is.
     """
-    if kind.is_ours and isinstance(data, Mapping):
+    if kind.is_ours and isinstance(data, Mapping) and not _reads_status(kind, data):
         data = {field: part for field, part in data.items() if field != "status"}
     value, violations = _convert(data, kind.struct)
     namespace, name = _name_of(data)
@@ -87,6 +87,10 @@ def _trust_domains(config: MeshConfig) -> Iterator[Violation]:
             TrustDomain.parse(name)
         except InvalidInputError as problem:
             yield error(field, problem.message, problem.hint)
+
+
+def _reads_status(kind: Kind, data: Mapping[Any, Any]) -> bool:
+    return "status" in kind.struct.__struct_fields__ and isinstance(data.get("status"), Mapping)
 
 
 @cache

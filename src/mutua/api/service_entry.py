@@ -1,7 +1,7 @@
 """Kinds of the group networking.istio.io about what no Service and no pod stands for: hosts and workloads outside."""
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -89,6 +89,7 @@ class ServiceEntrySpec(Strict, frozen=True):
 
 
 class ServiceEntry(IstioObject, frozen=True, kw_only=True):
-    """networking.istio.io ServiceEntry."""
+    """networking.istio.io ServiceEntry. Istio tells in its status which addresses it gave to the hosts."""
 
     spec: ServiceEntrySpec
+    status: dict[str, Any] = msgspec.field(default_factory=dict)

@@ -15,6 +15,7 @@ from mesh_objects import (
     snapshot,
 )
 
+from mutua.api.core import Pod
 from mutua.api.kinds import AnyObject
 from mutua.api.meshconfig import MeshConfig
 from mutua.mesh import build, view
@@ -142,7 +143,7 @@ def test_readiness_moves_endpoints_only() -> None:
 
 
 def test_a_pod_that_only_a_slice_leads_to_is_followed() -> None:
-    without = [item for item in two_applications() if item.metadata.name != "backend-1"]
+    without = [item for item in two_applications() if not (isinstance(item, Pod) and item.metadata.name == "backend-1")]
     before = snapshot(*without)
 
     current = after(before, change(pod("apps", "backend-1", "10.0.0.3", {"app": "another"}, account="backend")))
