@@ -8,6 +8,7 @@ Kubernetes' libraries for lists, regular expressions and addresses are added her
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from functools import cache, lru_cache
@@ -78,7 +79,8 @@ def duration(value: timedelta) -> Any:
 def _reason(text: str) -> str:
     code, separator, rest = text.partition(": ")
     plain = rest if separator and code.isupper() else text
-    return plain.replace("Key not found in map : ", "no such key: ").removesuffix(" [INVALID_ARGUMENT]").strip()
+    named = re.sub(r'Key not found in map : "?([^"]*)"?', r"no such key: \1", plain)
+    return named.removesuffix(" [INVALID_ARGUMENT]").strip()
 
 
 @cache
@@ -146,15 +148,11 @@ def _sorted(values: list[Any]) -> bool:
 
 
 def _find(text: str, pattern: str) -> str:
-    import re
-
     found = re.search(pattern, text)
     return found[0] if found else ""
 
 
 def _find_all(text: str, pattern: str) -> list[str]:
-    import re
-
     return [found[0] for found in re.finditer(pattern, text)]
 
 

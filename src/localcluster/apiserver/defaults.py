@@ -260,6 +260,25 @@ def _webhooks(value: Object, *, mutating: bool) -> None:
             _set(service, port=443)
 
 
+def _admission_policy(value: Object) -> None:
+    spec = _child(value, "spec")
+    _set(spec, failurePolicy="Fail")
+    _policy_match(_child(spec, "matchConstraints"))
+
+
+def _policy_binding(value: Object) -> None:
+    matched = _child(value, "spec").get("matchResources")
+    if isinstance(matched, dict):
+        _policy_match(matched)
+
+
+def _policy_match(match: Object) -> None:
+    _set(match, matchPolicy="Equivalent", namespaceSelector={}, objectSelector={})
+    for name in ("resourceRules", "excludeResourceRules"):
+        for rule in match.get(name) or []:
+            _set(rule, scope="*")
+
+
 def _definition(value: Object) -> None:
     spec = _child(value, "spec")
     names = _child(spec, "names")
@@ -292,5 +311,7 @@ _RULES: dict[tuple[str, str], Callable[[Object], None]] = {
     ("rbac.authorization.k8s.io", "ClusterRoleBinding"): _role_binding,
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): lambda value: _webhooks(value, mutating=True),
     ("admissionregistration.k8s.io", "ValidatingWebhookConfiguration"): lambda value: _webhooks(value, mutating=False),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): _admission_policy,
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): _policy_binding,
     ("apiextensions.k8s.io", "CustomResourceDefinition"): _definition,
 }

@@ -149,6 +149,23 @@ VALIDATING_WEBHOOK_CONFIGURATION = _kind(
     namespaced=False,
     categories="api-extensions",
 )
+VALIDATING_ADMISSION_POLICY = _kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingAdmissionPolicy",
+    "validatingadmissionpolicies",
+    namespaced=False,
+    categories="api-extensions",
+    subresources="status",
+)
+VALIDATING_ADMISSION_POLICY_BINDING = _kind(
+    "admissionregistration.k8s.io",
+    "v1",
+    "ValidatingAdmissionPolicyBinding",
+    "validatingadmissionpolicybindings",
+    namespaced=False,
+    categories="api-extensions",
+)
 CUSTOM_RESOURCE_DEFINITION = _kind(
     "apiextensions.k8s.io",
     "v1",
@@ -263,6 +280,8 @@ BUILTIN: tuple[KindInfo, ...] = (
     ROLE_BINDING,
     MUTATING_WEBHOOK_CONFIGURATION,
     VALIDATING_WEBHOOK_CONFIGURATION,
+    VALIDATING_ADMISSION_POLICY,
+    VALIDATING_ADMISSION_POLICY_BINDING,
     CUSTOM_RESOURCE_DEFINITION,
     POD_DISRUPTION_BUDGET,
     HORIZONTAL_POD_AUTOSCALER,

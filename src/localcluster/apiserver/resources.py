@@ -7,6 +7,7 @@ from typing import Any
 
 from localcluster.apiserver import checks, scale, selectors
 from localcluster.apiserver.admission.calls import Caller
+from localcluster.apiserver.admission.policies import Policies
 from localcluster.apiserver.admission.webhooks import Webhooks
 from localcluster.apiserver.allocation import ServiceAllocator
 from localcluster.apiserver.authorization.rbac import Authorizer
@@ -38,10 +39,11 @@ class Resources:
         self._caller = Caller(store)
         self.conversion = Conversion(self._caller)
         webhooks = Webhooks(store, self._caller)
+        policies = Policies(store, known_kinds, self.conversion)
         self.definitions = Definitions(store, known_kinds)
         self.authorizer = Authorizer(store)
         allocator = ServiceAllocator(store, settings)
-        self._writer = Writer(store, self.conversion, webhooks, allocator, self.definitions, self.authorizer)
+        self._writer = Writer(store, self.conversion, webhooks, policies, allocator, self.definitions, self.authorizer)
 
     async def close(self) -> None:
         """Close the connections to webhooks."""

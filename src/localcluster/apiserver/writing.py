@@ -20,6 +20,7 @@ from localcluster.apiserver import (
 )
 from localcluster.apiserver.admission import service_account
 from localcluster.apiserver.admission.matching import Attributes
+from localcluster.apiserver.admission.policies import Policies
 from localcluster.apiserver.admission.webhooks import Webhooks
 from localcluster.apiserver.allocation import ServiceAllocator
 from localcluster.apiserver.authorization.rbac import Authorizer
@@ -49,16 +50,18 @@ class Writer:
         store: Store,
         conversion: Conversion,
         webhooks: Webhooks,
+        policies: Policies,
         allocator: ServiceAllocator,
         definitions: Definitions,
         authorizer: Authorizer,
     ) -> None:
-        """Write to `store` what `webhooks` let through, and what grants no more than its writer has."""
+        """Write to `store` what `policies` and `webhooks` let through, and what grants no more than its writer has."""
         self._authorizer = authorizer
         self._store = store
         self._definitions = definitions
         self._conversion = conversion
         self._webhooks = webhooks
+        self._policies = policies
         self._allocator = allocator
 
     async def create(self, kind: KindInfo, object: Object, context: RequestContext, *, applied: bool = False) -> Object:
@@ -93,7 +96,7 @@ class Writer:
         name = object["metadata"].get("name") or ""
         checks.refuse_invalid(kind, object, schemas.validate(kind, object, "create", None))
         self._authorizer.refuse_escalation(kind, object, None, context.user)
-        await self._webhooks.validate(Attributes(kind, "CREATE", namespace, name, object, None), context)
+        await self._judge(Attributes(kind, "CREATE", namespace, name, object, None), context)
         if self._store.get(kind.storage_key, namespace, name, latest=True) is not None:
             raise checks.taken(kind, name)
         if not applied:
@@ -177,7 +180,7 @@ class Writer:
             self._authorizer.refuse_escalation(kind, new, old, context.user)
             if kind.storage_key == kinds.CERTIFICATE_SIGNING_REQUEST.storage_key:
                 self._authorizer.require_any(certificate_requests.required_rights(old, new, subresource, context.user))
-            await self._webhooks.validate(Attributes(kind, "UPDATE", namespace, name, new, old, subresource), context)
+            await self._judge(Attributes(kind, "UPDATE", namespace, name, new, old, subresource), context)
             if not subresource:
                 self._complete_definition(kind, new, old)
         if before.get("managedFields") == about.get("managedFields"):
@@ -264,7 +267,7 @@ class Writer:
                 raise checks.missing(kind, name)
             old = await self._conversion.from_stored(kind, stored.object())
             checks.check_deletable(kind, old, options)
-            await self._webhooks.validate(Attributes(kind, "DELETE", namespace, name, None, old), context)
+            await self._judge(Attributes(kind, "DELETE", namespace, name, None, old), context)
             new = copy.deepcopy(old)
             gone = lifecycle.mark_for_deletion(kind, new, options)
             if context.dry_run or (not gone and new == old):
@@ -301,6 +304,10 @@ class Writer:
         if not isinstance(about, dict) or (about.get("name") or "", about.get("namespace", "")) != (name, namespace):
             raise InternalServerError(f"a mutating webhook changed the name or namespace of {kind.resource} {name!r}")
         return defaults.apply(kind, checks.read(kind, changed, RequestContext(field_validation="Ignore")))
+
+    async def _judge(self, write: Attributes, context: RequestContext) -> None:
+        await self._policies.validate(write, context)
+        await self._webhooks.validate(write, context)
 
     def _complete_definition(self, kind: KindInfo, object: Object, old: Object | None) -> None:
         if kind.storage_key == kinds.CUSTOM_RESOURCE_DEFINITION.storage_key:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from localcluster.apiserver.errors import FieldError
 from localcluster.apiserver.kinds import NAMESPACE, KindInfo
 
 Object = dict[str, Any]
+Selection = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,21 +61,29 @@ class Webhook:
         return self.spec.get("reinvocationPolicy") == "IfNeeded"
 
 
-def matched_version(webhook: Webhook, write: Attributes, namespace_labels: Mapping[str, str]) -> str | None:
-    """The API version in which `webhook` wants to see this write; None if it does not concern it."""
+def matched_version(wanted: Selection, write: Attributes, namespace_labels: Mapping[str, str]) -> str | None:
+    """The API version in which a webhook or policy wants to see this write; None if it does not concern it.
+
+    `wanted` is a webhook's configuration, or what a policy matches with its `resourceRules` as `rules`.
+    """
     # A webhook that could veto its own removal would lock everybody out.
     if write.kind.group == "admissionregistration.k8s.io":
         return None
-    version = next(
-        (found for rule in webhook.spec.get("rules") or () if (found := _rule_version(webhook, rule, write))), None
-    )
-    if version is None or not _namespace_matches(webhook, write, namespace_labels):
+    version = rules_version(wanted.get("rules") or (), write, str(wanted.get("matchPolicy") or "Equivalent"))
+    if version is None or not _namespace_matches(wanted, write, namespace_labels):
         return None
-    return version if _object_matches(webhook, write) else None
+    return version if _object_matches(wanted, write) else None
 
 
-def _rule_version(webhook: Webhook, rule: Mapping[str, Any], write: Attributes) -> str | None:
+def rules_version(rules: Iterable[Selection], write: Attributes, match_policy: str) -> str | None:
+    """The API version in which the first of the rules that concerns this write names its kind; None: none does."""
+    return next((found for rule in rules if (found := _rule_version(rule, write, match_policy))), None)
+
+
+def _rule_version(rule: Selection, write: Attributes, match_policy: str) -> str | None:
     kind = write.kind
+    if rule.get("resourceNames") and write.name not in rule["resourceNames"]:
+        return None
     if not _in(rule.get("operations"), write.operation) or not _in(rule.get("apiGroups"), kind.group):
         return None
     if rule.get("scope", "*") == ("Cluster" if kind.namespaced else "Namespaced"):
@@ -84,7 +93,7 @@ def _rule_version(webhook: Webhook, rule: Mapping[str, Any], write: Attributes) 
     versions = rule.get("apiVersions") or ()
     if "*" in versions or kind.version in versions:
         return kind.version
-    if webhook.spec.get("matchPolicy") == "Exact":
+    if match_policy == "Exact":
         return None
     return next((version for version in kind.served_versions if version in versions), None)
 
@@ -102,8 +111,8 @@ def _resource_matches(wanted: str, plural: str, subresource: str) -> bool:
     return wanted_subresource in ("*", subresource)
 
 
-def _namespace_matches(webhook: Webhook, write: Attributes, namespace_labels: Mapping[str, str]) -> bool:
-    selector = webhook.spec.get("namespaceSelector")
+def _namespace_matches(wanted: Selection, write: Attributes, namespace_labels: Mapping[str, str]) -> bool:
+    selector = wanted.get("namespaceSelector")
     if not selector:
         return True
     if (write.kind.group, write.kind.kind) == (NAMESPACE.group, NAMESPACE.kind):
@@ -112,8 +121,8 @@ def _namespace_matches(webhook: Webhook, write: Attributes, namespace_labels: Ma
     return not write.kind.namespaced or selectors.structured(selector)(namespace_labels)
 
 
-def _object_matches(webhook: Webhook, write: Attributes) -> bool:
-    selector = webhook.spec.get("objectSelector")
+def _object_matches(wanted: Selection, write: Attributes) -> bool:
+    selector = wanted.get("objectSelector")
     if not selector:
         return True
     matches = selectors.structured(selector)

@@ -54,10 +54,6 @@ class Webhooks:
             self._known[kind.storage_key] = known
         return known
 
-    def _namespace_labels(self, write: Attributes) -> Mapping[str, str]:
-        stored = self._store.get(NAMESPACE.storage_key, "", write.namespace) if write.namespace else None
-        return {} if stored is None else stored.object()["metadata"].get("labels") or {}
-
     async def mutate(self, write: Attributes, context: RequestContext) -> Object | None:
         """The object after all mutating webhooks, in the order of configuration names and of their entries.
 
@@ -69,8 +65,8 @@ class Webhooks:
             for at, webhook in enumerate(self._configured(MUTATING_WEBHOOK_CONFIGURATION)):
                 if is_second_round and (at not in asked or not webhook.reinvoked or asked[at] == write.object):
                     continue
-                labels = self._namespace_labels(write)
-                version = matched_version(webhook, write, labels)
+                labels = namespace_labels(self._store, write)
+                version = matched_version(webhook.spec, write, labels)
                 if version is None:
                     continue
                 changed = await self._ask(webhook, write, version, context)
@@ -81,11 +77,11 @@ class Webhooks:
 
     async def validate(self, write: Attributes, context: RequestContext) -> None:
         """Ask all validating webhooks at once. ApiError if one denies the write, or fails and may not."""
-        labels = self._namespace_labels(write)
+        labels = namespace_labels(self._store, write)
         concerned = [
             (webhook, version)
             for webhook in self._configured(VALIDATING_WEBHOOK_CONFIGURATION)
-            if (version := matched_version(webhook, write, labels)) is not None
+            if (version := matched_version(webhook.spec, write, labels)) is not None
         ]
         if concerned:
             asked = (self._ask(webhook, write, version, context) for webhook, version in concerned)
@@ -112,6 +108,18 @@ class Webhooks:
             raise InternalServerError(
                 f'Internal error occurred: failed calling webhook "{webhook.name}": failed to call webhook: {failure}'
             ) from failure
+
+
+def namespace_of(store: Store, write: Attributes) -> Object | None:
+    """The namespace of a write, None for what is in none."""
+    stored = store.get(NAMESPACE.storage_key, "", write.namespace) if write.namespace else None
+    return None if stored is None else stored.object()
+
+
+def namespace_labels(store: Store, write: Attributes) -> Mapping[str, str]:
+    """The labels of the namespace of a write."""
+    namespace = namespace_of(store, write)
+    return {} if namespace is None else namespace["metadata"].get("labels") or {}
 
 
 def _concerns(webhook: Webhook, review: Object) -> bool:

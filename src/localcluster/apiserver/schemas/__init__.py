@@ -13,6 +13,7 @@ from localcluster.apiserver.schemas import (
     metadata,
     patch_keys,
     pods,
+    policies,
     required,
     rules,
     services,
@@ -54,6 +55,12 @@ _RULES: dict[tuple[str, str], _Rule] = {
     ),
     ("apiextensions.k8s.io", "CustomResourceDefinition"): (
         lambda _, value, old: extensions.validate_definition(value, old)
+    ),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicy"): (
+        lambda _, value, _old: policies.validate_policy(value)
+    ),
+    ("admissionregistration.k8s.io", "ValidatingAdmissionPolicyBinding"): (
+        lambda _, value, _old: policies.validate_binding(value)
     ),
     ("admissionregistration.k8s.io", "MutatingWebhookConfiguration"): (
         lambda _, value, _old: extensions.validate_webhooks(value)

@@ -51,6 +51,8 @@ _PRINTERS: dict[tuple[str, str], Printer] = {
     ("apiextensions.k8s.io", "CustomResourceDefinition"): cluster.CREATED,
     (_ADMISSION, "MutatingWebhookConfiguration"): cluster.WEBHOOK_CONFIGURATIONS,
     (_ADMISSION, "ValidatingWebhookConfiguration"): cluster.WEBHOOK_CONFIGURATIONS,
+    (_ADMISSION, "ValidatingAdmissionPolicy"): cluster.ADMISSION_POLICIES,
+    (_ADMISSION, "ValidatingAdmissionPolicyBinding"): cluster.POLICY_BINDINGS,
     (_RBAC, "Role"): cluster.CREATED,
     (_RBAC, "ClusterRole"): cluster.CREATED,
     (_RBAC, "RoleBinding"): cluster.ROLE_BINDINGS,

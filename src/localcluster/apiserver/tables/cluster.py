@@ -95,6 +95,20 @@ def _lease(item: Object, now: datetime) -> list[Cell]:
     return [name_of(item), (item.get("spec") or {}).get("holderIdentity") or "", age(item, now)]
 
 
+def _admission_policy(policy: Object, now: datetime) -> list[Cell]:
+    spec = policy.get("spec") or {}
+    parameters = spec.get("paramKind")
+    shown = f"{parameters['apiVersion']}/{parameters['kind']}" if parameters else UNSET
+    return [name_of(policy), len(spec.get("validations") or ()), shown, age(policy, now)]
+
+
+def _policy_binding(binding: Object, now: datetime) -> list[Cell]:
+    spec = binding.get("spec") or {}
+    reference = spec.get("paramRef") or {}
+    shown = "/".join(reference[field] for field in ("namespace", "name") if reference.get(field)) or UNSET
+    return [name_of(binding), spec.get("policyName"), shown, age(binding, now)]
+
+
 def _webhooks(item: Object, now: datetime) -> list[Cell]:
     return [name_of(item), len(item.get("webhooks") or ()), age(item, now)]
 
@@ -240,6 +254,11 @@ CERTIFICATE_REQUESTS = Printer(
 )
 LEASES = Printer((NAME, Column("Holder"), AGE), _lease)
 WEBHOOK_CONFIGURATIONS = Printer((NAME, Column("Webhooks", "integer"), AGE), _webhooks)
+ADMISSION_POLICIES = Printer(
+    (NAME, Column("Validations", "integer"), Column("ParamKind"), AGE),
+    _admission_policy,
+)
+POLICY_BINDINGS = Printer((NAME, Column("PolicyName"), Column("ParamRef"), AGE), _policy_binding)
 CREATED = Printer((NAME, CREATED_AT), _created)
 ROLE_BINDINGS = Printer(
     (NAME, Column("Role"), AGE, wide("Users"), wide("Groups"), wide("ServiceAccounts")), _role_binding

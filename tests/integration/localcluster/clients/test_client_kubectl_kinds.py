@@ -117,6 +117,19 @@ kind: MutatingWebhookConfiguration
 metadata: {name: kinds-one}
 webhooks: []
 ---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicy
+metadata: {name: kinds-one}
+spec:
+  matchConstraints:
+    resourceRules: [{apiGroups: [kinds.example.com], apiVersions: [v1], operations: [CREATE], resources: [things]}]
+  validations: [{expression: "object.metadata.name != 'two'"}]
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: kinds-one}
+spec: {policyName: kinds-one, validationActions: [Deny]}
+---
 apiVersion: apiextensions.k8s.io/v1
 kind: CustomResourceDefinition
 metadata: {name: things.kinds.example.com}
@@ -129,13 +142,15 @@ spec:
 NOT_DESCRIBED_WHEN_NAMED = {"events", "events.events.k8s.io"}  # those of kubectl's own making come and go
 
 
-@proves(CLIENT, "get and describe of every kind that is served, one by one")
+@proves(CLIENT, "get and describe of every kind that is served; a ValidatingAdmissionPolicy")
 def test_every_kind(kubectl: Kubectl) -> None:
     kubectl("apply", "-f", "-", stdin=ONE_OF_EACH)
     kubectl("wait", "--for=condition=available", "deploy/one", "--timeout=30s")
     kubectl("wait", "--for=condition=complete", "job/one", "--timeout=30s")
     kubectl("wait", "--for=condition=established", "crd/things.kinds.example.com", "--timeout=30s")
     kubectl("apply", "-f", "-", stdin='{"apiVersion":"kinds.example.com/v1","kind":"Thing","metadata":{"name":"one"}}')
+    two = {"apiVersion": "kinds.example.com/v1", "kind": "Thing", "metadata": {"name": "two"}}
+    assert "denied request" in kubectl.refused("create", "-f", "-", stdin=json.dumps(two))
     eventually(lambda: kubectl("get", "pods.metrics.k8s.io", "-o", "name"))
     apply(kubectl, certificate_request("kinds-one"))
     empty = []

@@ -107,7 +107,7 @@ def test_what_expressions_can_say(rule: str, *, holds: bool) -> None:
 
 def test_an_evaluation_that_fails_is_a_violation() -> None:
     assert broken(GOOD, rule="self.missing == 1") == [
-        'spec: Invalid value: "object": no such key: "missing" evaluating rule: self.missing == 1'
+        'spec: Invalid value: "object": no such key: missing evaluating rule: self.missing == 1'
     ]
 
 
