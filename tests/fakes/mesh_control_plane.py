@@ -14,7 +14,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from mutua.ca import issue, self_signed
 from mutua.ca.authority import Authority
 from mutua.ca.caller import TokenReviewStatus, TokenReviewUser
-from mutua.ca.policy import Limits
+from mutua.ca.limits import Limits
 from mutua.servers.ca import CertificateService
 from mutua.servers.credentials import ServingTls, TlsMaterial
 from mutua.servers.identity import IdentityService, Report

@@ -18,7 +18,7 @@ from mutua.ca.caller import Caller
 from mutua.ca.csr import PublicKey
 from mutua.ca.errors import AuthorityError, CsrError, SignedWrongError
 from mutua.ca.issue import Issued
-from mutua.ca.policy import Limits
+from mutua.ca.limits import Limits
 from mutua.spiffe import SpiffeId
 
 MAX_CHAIN = 10

@@ -10,7 +10,7 @@ from mutua.ca.bundle import pem
 from mutua.ca.caller import Caller
 from mutua.ca.csr import PublicKey
 from mutua.ca.errors import AuthorityError
-from mutua.ca.policy import Limits
+from mutua.ca.limits import Limits
 
 
 class Issued(msgspec.Struct, frozen=True):

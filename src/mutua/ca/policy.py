@@ -7,15 +7,8 @@ import msgspec
 from mutua.ca.caller import Caller
 from mutua.ca.csr import PublicKey, SigningRequest
 from mutua.ca.errors import CsrError, TtlError
+from mutua.ca.limits import Limits
 from mutua.spiffe import SpiffeId
-
-
-class Limits(msgspec.Struct, frozen=True):
-    """Settings of the authority. Source: Istio's DEFAULT_WORKLOAD_CERT_TTL and MAX_WORKLOAD_CERT_TTL."""
-
-    default_ttl: timedelta = timedelta(hours=24)
-    max_ttl: timedelta = timedelta(days=90)
-    refuses_foreign_names: bool = True  # False: names in a request are ignored, as Istio does
 
 
 class Grant(msgspec.Struct, frozen=True):

@@ -16,7 +16,7 @@ from mutua.ca import issue
 from mutua.ca.authority import Authority
 from mutua.ca.caller import Caller, TokenReviewStatus
 from mutua.ca.errors import AuthorityError, CsrError, IssueError, TtlError, UnknownCallerError
-from mutua.ca.policy import Limits
+from mutua.ca.limits import Limits
 from mutua.protos import istio_ca_pb2 as protos
 from mutua.spiffe import TrustDomain
 from mutua.system import clock

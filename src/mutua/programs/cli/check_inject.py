@@ -17,9 +17,7 @@ from mutua.system.kube_resources import MUTATING_WEBHOOKS, NAMESPACES, PODS
 
 def check_inject(
     context: typer.Context,
-    pod: Annotated[
-        str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
-    ] = "",
+    pod: completion.Pod = "",
     labels: Annotated[str, typer.Option("--labels", "-l", help="Of a pod that does not exist, as in app=x,v=1.")] = "",
 ) -> None:
     """Which injector would put a sidecar into a pod, and why or why not."""

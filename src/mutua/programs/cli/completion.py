@@ -37,6 +37,10 @@ def pods(context: typer.Context, incomplete: str) -> list[str]:
         return []
 
 
+Pod = Annotated[str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=pods)]
+"""The pod that a command is about; `common.find_pod` finds it."""
+
+
 async def _names(context: typer.Context, incomplete: str) -> list[str]:
     from mutua.system.kube import KubeClient
     from mutua.system.kube_resources import PODS

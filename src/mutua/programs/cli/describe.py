@@ -27,9 +27,7 @@ AdminPort = Annotated[int, typer.Option("--proxy-admin-port", help="Port of Envo
 @app.command("pod")
 def pod(
     context: typer.Context,
-    name: Annotated[
-        str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
-    ] = "",
+    name: completion.Pod = "",
     ignore_unmeshed: Unmeshed = False,
     port: AdminPort = ENVOY_ADMIN_PORT,
 ) -> None:

@@ -18,13 +18,15 @@ from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeNotFoundError
 from mutua.system.kube_resources import Resource
 
+_CONNECTIONS = 3
+"""To read a kind takes less time than to shake hands for another connection."""
+
 
 async def world(kube: KubeClient, chosen: Options) -> World:
     """All objects that the mesh reads, with its settings. Raises KubeError, as when the user may not list something."""
     settings = Settings(pod_name="", namespace=chosen.istio_namespace)
     follower = ConfigurationFollower(kube, settings, client_version(), lambda: None)
-    configuration = await follower.load()
-    listed = await asyncio.gather(*(_listed(kube, kind) for kind in kinds.snapshot_inputs()))
+    configuration, listed = await asyncio.gather(follower.load(), _everything(kube))
     return World(
         ObjectSet.of(item for objects, _ in listed for item in objects),
         configuration.mesh,
@@ -39,6 +41,17 @@ async def world(kube: KubeClient, chosen: Options) -> World:
 def snapshot(read: World) -> MeshSnapshot:
     """What the objects mean to the control plane: running pods only."""
     return build.snapshot(read.objects, read.mesh_config, cluster_domain=read.injector.cluster_domain)
+
+
+async def _everything(kube: KubeClient) -> list[tuple[list[AnyObject], list[Finding]]]:
+    """What each kind has, as `_listed` gives it."""
+    few = asyncio.Semaphore(_CONNECTIONS)
+
+    async def listed(kind: Kind) -> tuple[list[AnyObject], list[Finding]]:
+        async with few:
+            return await _listed(kube, kind)
+
+    return await asyncio.gather(*(listed(kind) for kind in kinds.snapshot_inputs()))
 
 
 async def _listed(kube: KubeClient, kind: Kind) -> tuple[list[AnyObject], list[Finding]]:

@@ -11,7 +11,6 @@ from mutua.errors import InvalidInputError, MutuaError
 from mutua.programs.cli import common, completion, envoy_source
 from mutua.programs.cli.common import PodName
 from mutua.programs.cli.main import Options
-from mutua.reports import held_certificates
 from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeError
 from mutua.system.kube_pod_http import ENVOY_ADMIN_PORT, PodHttp
@@ -21,15 +20,12 @@ LEVELS = ("trace", "debug", "info", "warning", "error", "critical", "off")
 DEFAULT_LEVEL = "warning"
 _NAME = re.compile(r"[\w.-]+")
 
-Pod = Annotated[
-    str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
-]
 AdminPort = Annotated[int, typer.Option("--proxy-admin-port", help="Port of Envoy's admin interface.")]
 
 
 def log(
     context: typer.Context,
-    pod: Pod = "",
+    pod: completion.Pod = "",
     level: Annotated[str, typer.Option("--level", help="A level for all, or logger:level,… for some.")] = "",
     reset: Annotated[bool, typer.Option("--reset", "-r", help="Every logger back to warning.")] = False,
     selector: Annotated[str, typer.Option("--selector", "-l", help="The pods with these labels.")] = "",
@@ -68,6 +64,7 @@ def rootca_compare(
     port: AdminPort = ENVOY_ADMIN_PORT,
 ) -> None:
     """Whether two pods trust a common root. Exit code 1 if they do not."""
+    from mutua.reports import held_certificates
 
     async def work(kube: KubeClient, chosen: Options) -> list[tuple[PodName, frozenset[str]]]:
         found = [await common.find_pod(kube, pod, chosen) for pod in (first, second)]

@@ -17,9 +17,7 @@ _OUTPUTS = ("table", "json", "yaml")
 
 def proxy_status(
     context: typer.Context,
-    pod: Annotated[
-        str, typer.Argument(metavar="[TYPE/]NAME[.NAMESPACE]", show_default=False, autocompletion=completion.pods)
-    ] = "",
+    pod: completion.Pod = "",
     output: Annotated[str, typer.Option("--output", "-o", help="table, json or yaml.")] = "table",
     verbosity: Annotated[int, typer.Option("--verbosity", "-v", min=0, max=1, help="1: the state per type.")] = 0,
 ) -> None:

@@ -53,9 +53,12 @@ class ConfigurationFollower:
 
     async def load(self) -> Configuration:
         """Read once, before anything else starts. A config map that is not there counts as empty. Raises KubeError."""
-        for name, take in self._sources():
-            found = await self._kube.find(CONFIG_MAPS, name, self._settings.namespace)
-            take((found or {}).get("data") or {})
+        sources = self._sources()
+        found = await asyncio.gather(
+            *(self._kube.find(CONFIG_MAPS, name, self._settings.namespace) for name, _ in sources)
+        )
+        for (_, take), config_map in zip(sources, found, strict=True):
+            take((config_map or {}).get("data") or {})
         self._compose()
         return self.current
 

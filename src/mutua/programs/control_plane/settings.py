@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import msgspec
 
-from mutua.ca.policy import Limits
+from mutua.ca.limits import Limits
 from mutua.errors import InvalidInputError
 from mutua.injection.settings import CONTROL_PLANE_PORTS
 

@@ -14,7 +14,7 @@ from mutua.ca.bundle import pem
 from mutua.ca.caller import Caller, Credential
 from mutua.ca.errors import AuthorityError, CsrError, SignedWrongError, TtlError
 from mutua.ca.external import Granted
-from mutua.ca.policy import Limits
+from mutua.ca.limits import Limits
 from mutua.spiffe import SpiffeId
 from mutua.system import keys
 

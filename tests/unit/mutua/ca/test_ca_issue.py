@@ -15,7 +15,7 @@ from mutua.ca import check, issue, policy, template
 from mutua.ca.authority import Authority, der
 from mutua.ca.caller import Caller, Credential
 from mutua.ca.errors import AuthorityError, CsrError, IssueError, SignedWrongError, TtlError
-from mutua.ca.policy import Limits
+from mutua.ca.limits import Limits
 from mutua.spiffe import SpiffeId
 from mutua.system import keys
 
