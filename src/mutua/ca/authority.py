@@ -27,11 +27,17 @@ class Authority:
     chain: tuple[x509.Certificate, ...]  # from the signer up to just below the root; () for a self-signed root
     roots: tuple[x509.Certificate, ...]
     key: PrivateKey = field(repr=False)
+    # What every leaf has in common, made once: a fleet that starts at once asks for thousands.
+    chain_pem: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    root_bundle: str = field(init=False, repr=False, compare=False)  # the roots as PEM, as every peer must hold them
+    _begun: dict[templates.Usage, x509.CertificateBuilder] = field(init=False, repr=False, compare=False)
 
-    @property
-    def root_bundle(self) -> str:
-        """The roots as PEM, as every peer of this mesh must hold them."""
-        return pem(self.roots)
+    def __post_init__(self) -> None:
+        """Prepare what follows from the parts."""
+        begun = {usage: _begin(self.certificate, usage) for usage in templates.Usage}
+        object.__setattr__(self, "chain_pem", tuple(pem((each,)) for each in self.chain))
+        object.__setattr__(self, "root_bundle", pem(self.roots))
+        object.__setattr__(self, "_begun", begun)
 
     @property
     def issuer_id(self) -> str:
@@ -51,22 +57,27 @@ class Authority:
     def sign(self, template: templates.Template) -> x509.Certificate:
         """The certificate that the template describes. It must still be checked before it leaves."""
         builder = (
-            x509.CertificateBuilder()
+            self._begun[template.usage]
             .subject_name(templates.subject(template))
-            .issuer_name(self.certificate.subject)
             .public_key(template.public_key)
             .serial_number(template.serial)
             .not_valid_before(template.not_before)
             .not_valid_after(template.not_after)
-            .add_extension(templates.key_usage(signs=False), critical=True)
-            .add_extension(templates.extended_key_usage(template.usage), critical=False)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([templates.general_name(name) for name in template.names]), critical=True
-            )
-            .add_extension(_authority_key_identifier(self.certificate), critical=False)
+            .add_extension(templates.alternative_names(template), critical=True)
         )
         return builder.sign(self.key, signature_hash(self.key))
+
+
+def _begin(issuer: x509.Certificate, usage: templates.Usage) -> x509.CertificateBuilder:
+    """The part of a leaf that its template does not change. Builders are values: each step gives another one."""
+    return (
+        x509.CertificateBuilder()
+        .issuer_name(issuer.subject)
+        .add_extension(templates.LEAF_KEY_USAGE, critical=True)
+        .add_extension(templates.EXTENDED_KEY_USAGE[usage], critical=False)
+        .add_extension(templates.NO_AUTHORITY, critical=True)
+        .add_extension(_authority_key_identifier(issuer), critical=False)
+    )
 
 
 def load(certificate_pem: bytes, key_pem: Secret, roots_pem: bytes, chain_pem: bytes, now: datetime) -> Authority:

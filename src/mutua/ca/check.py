@@ -6,7 +6,14 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from mutua.ca.errors import SignedWrongError
-from mutua.ca.template import Template, extended_key_usage, general_name, key_usage, subject
+from mutua.ca.template import (
+    EXTENDED_KEY_USAGE,
+    LEAF_KEY_USAGE,
+    NO_AUTHORITY,
+    Template,
+    alternative_names,
+    subject,
+)
 
 
 def leaf(der: bytes, template: Template, issuer: x509.Certificate) -> x509.Certificate:
@@ -36,13 +43,10 @@ def _differences(certificate: x509.Certificate, template: Template, issuer: x509
     if certificate.subject != subject(template):
         yield "subject"
     wanted: dict[x509.ObjectIdentifier, tuple[bool, x509.ExtensionType]] = {
-        x509.KeyUsage.oid: (True, key_usage(signs=False)),
-        x509.ExtendedKeyUsage.oid: (False, extended_key_usage(template.usage)),
-        x509.BasicConstraints.oid: (True, x509.BasicConstraints(ca=False, path_length=None)),
-        x509.SubjectAlternativeName.oid: (
-            True,
-            x509.SubjectAlternativeName([general_name(name) for name in template.names]),
-        ),
+        x509.KeyUsage.oid: (True, LEAF_KEY_USAGE),
+        x509.ExtendedKeyUsage.oid: (False, EXTENDED_KEY_USAGE[template.usage]),
+        x509.BasicConstraints.oid: (True, NO_AUTHORITY),
+        x509.SubjectAlternativeName.oid: (True, alternative_names(template)),
     }
     found = {extension.oid: (extension.critical, extension.value) for extension in certificate.extensions}
     for oid, value in wanted.items():

@@ -70,7 +70,7 @@ def server_certificate(
 def _sign(authority: Authority, signed: template.Template) -> Issued:
     leaf = check.leaf(der(authority.sign(signed)), signed, authority.certificate)
     return Issued(
-        chain=(pem((leaf,)), *(pem((intermediate,)) for intermediate in authority.chain), authority.root_bundle),
+        chain=(pem((leaf,)), *authority.chain_pem, authority.root_bundle),
         serial=signed.serial,
         not_after=signed.not_after,
         names=signed.names,

@@ -69,26 +69,24 @@ def leaf(
 
 def general_name(text: str) -> x509.GeneralName:
     """An address, a URI or a DNS name, told apart by its text. Source: Istio san.go."""
+    if text.startswith("spiffe://"):
+        return x509.UniformResourceIdentifier(text)
     try:
         return x509.IPAddress(ip_address(text))
     except ValueError:
-        if text.startswith("spiffe://"):
-            return x509.UniformResourceIdentifier(text)
         return x509.DNSName(text)
 
 
 def subject(template: Template) -> x509.Name:
     """Empty, or the one common name; organisations are never copied."""
     if not template.common_name:
-        return x509.Name([])
+        return _NO_NAME
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, template.common_name)])
 
 
-def extended_key_usage(usage: Usage) -> x509.ExtendedKeyUsage:
-    """Both roles for a workload, the server's alone for the control plane."""
-    if usage is Usage.SERVER:
-        return x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
-    return x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
+def alternative_names(template: Template) -> x509.SubjectAlternativeName:
+    """The names, each as what its text says it is."""
+    return x509.SubjectAlternativeName([general_name(name) for name in template.names])
 
 
 def key_usage(*, signs: bool) -> x509.KeyUsage:
@@ -104,3 +102,14 @@ def key_usage(*, signs: bool) -> x509.KeyUsage:
         encipher_only=False,
         decipher_only=False,
     )
+
+
+LEAF_KEY_USAGE = key_usage(signs=False)
+NO_AUTHORITY = x509.BasicConstraints(ca=False, path_length=None)
+EXTENDED_KEY_USAGE = {
+    Usage.WORKLOAD: x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+    Usage.SERVER: x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]),
+}
+"""Both roles for a workload, the server's alone for the control plane."""
+
+_NO_NAME = x509.Name([])

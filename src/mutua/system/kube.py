@@ -31,6 +31,11 @@ REQUEST_TIMEOUT_SECONDS = 15.0
 # The server ends a watch in time; a connection that then still says nothing is dead.
 WATCH_SECONDS = 290
 WATCH_GRACE_SECONDS = 20
+KEPT_CONNECTIONS = 8
+REVIEWS_AT_ONCE = KEPT_CONNECTIONS
+"""When a fleet starts, everybody's token is reviewed at once. Each review beyond the kept connections would open one of
+its own, and its TLS handshake costs more than the review."""
+
 RETRY_FIRST_SECONDS = 0.1
 RETRY_LIMIT_SECONDS = 10.0
 
@@ -53,11 +58,12 @@ class KubeClient:
         self._verify: ssl.SSLContext | bool = parameters["verify"]
         self.uses_proxy: bool = parameters["trust_env"]
         self._auth: httpx2.Auth | None = parameters["auth"]
+        self._reviewing = asyncio.Semaphore(REVIEWS_AT_ONCE)
         self._http = httpx2.AsyncClient(
             **parameters,
             headers={"User-Agent": FIELD_MANAGER},
             timeout=httpx2.Timeout(REQUEST_TIMEOUT_SECONDS),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=8),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=KEPT_CONNECTIONS),
         )
 
     @classmethod
@@ -295,7 +301,8 @@ class KubeClient:
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": list(audiences)},
         }
-        return cast(Object, (await self.create(TOKEN_REVIEWS, body)).get("status") or {})
+        async with self._reviewing:
+            return cast(Object, (await self.create(TOKEN_REVIEWS, body)).get("status") or {})
 
     async def service_account_token(
         self, name: str, namespace: str, audiences: Sequence[str], lifetime_seconds: int = 3600

@@ -9,6 +9,7 @@ from importlib.metadata import version as installed_version
 from typing import Any
 
 import grpc.aio
+import uvloop
 from starlette.applications import Starlette
 
 from mutua.analysis import run
@@ -265,7 +266,7 @@ async def _run() -> int:
 def main() -> None:
     """Runs until SIGTERM. Exits with 1, and one line that says why, if a part cannot go on."""
     try:
-        sys.exit(asyncio.run(_run()))
+        sys.exit(uvloop.run(_run()))
     except* MutuaError as group:
         for error in group.exceptions:
             _LOG.error("control plane ends", error=str(error))
