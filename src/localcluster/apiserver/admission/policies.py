@@ -15,7 +15,7 @@ from localcluster.apiserver.admission.matching import Attributes, matched_versio
 from localcluster.apiserver.admission.webhooks import namespace_of, review_of
 from localcluster.apiserver.context import RequestContext
 from localcluster.apiserver.conversion import Conversion
-from localcluster.apiserver.errors import ApiError, ForbiddenError
+from localcluster.apiserver.errors import ApiError, FieldError, ForbiddenError
 from localcluster.apiserver.kinds import (
     VALIDATING_ADMISSION_POLICY,
     VALIDATING_ADMISSION_POLICY_BINDING,
@@ -188,12 +188,13 @@ def _version(match: Mapping[str, Any], write: Attributes, namespace_labels: Mapp
 
 def _denied(write: Attributes, policy: str, binding: str, failure: Failure) -> ApiError:
     kind = write.kind
+    told = f"ValidatingAdmissionPolicy '{policy}' with binding '{binding}' denied request: {failure.message}"
     error = ForbiddenError(
-        f"{kind.resource} \"{write.name}\" is forbidden: ValidatingAdmissionPolicy '{policy}' with binding "
-        f"'{binding}' denied request: {failure.message}",
+        f'{kind.resource} "{write.name}" is forbidden: {told}',
         group=kind.group,
         resource=kind.plural,
         name=write.name,
+        causes=[FieldError("", "", told)],  # of an Invalid answer, kubectl prints only these
     )
     error.reason, error.code = failure.reason, _CODES.get(failure.reason, 422)
     return error
