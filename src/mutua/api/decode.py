@@ -11,7 +11,7 @@ from mutua.api import kinds
 from mutua.api.core import decode_extension
 from mutua.api.findings import Finding, Violation, error, warning
 from mutua.api.kinds import AnyObject, Kind
-from mutua.api.meshconfig import MeshConfig
+from mutua.api.meshconfig import CIPHER_SUITES, ECDH_CURVES, MeshConfig
 from mutua.api.meta import ObjectMeta
 from mutua.errors import InvalidInputError
 from mutua.spiffe import TrustDomain
@@ -76,6 +76,7 @@ def mesh_config(data: object) -> tuple[MeshConfig, tuple[Finding, ...]]:
     value, violations = _convert(data if data is not None else {}, MeshConfig, drop_mistakes=True)
     config = value if value is not None else MeshConfig()
     violations.extend(_trust_domains(config))
+    violations.extend(_tls(config))
     return config, tuple(violation.about("MeshConfig", "", "mesh") for violation in violations)
 
 
@@ -91,6 +92,20 @@ def _trust_domains(config: MeshConfig) -> Iterator[Violation]:
 
 def _reads_status(kind: Kind, data: Mapping[Any, Any]) -> bool:
     return "status" in kind.struct.__struct_fields__ and isinstance(data.get("status"), Mapping)
+
+
+def _tls(config: MeshConfig) -> Iterator[Violation]:
+    """Names that Envoy does not know, or that give away past traffic. They are left out of what sidecars speak."""
+    tls = config.mesh_mtls
+    for field, names, known in (
+        ("cipherSuites", tls.cipher_suites, CIPHER_SUITES),
+        ("ecdhCurves", tls.ecdh_curves, ECDH_CURVES),
+    ):
+        for index, name in enumerate(names):
+            if name not in known:
+                ours = "" if known & set(names) else "; none is left, so our own are used"
+                message = f"{name!r} is not used{ours}"
+                yield error(f"meshMTLS.{field}[{index}]", message, f"known are {', '.join(sorted(known))}")
 
 
 @cache

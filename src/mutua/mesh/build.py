@@ -6,7 +6,7 @@ from typing import Final, Generic, TypeVar
 
 from mutua.api import kinds, networking, security, service_entry
 from mutua.api.kinds import AnyObject, Key, Kind
-from mutua.api.meshconfig import MeshConfig, Normalization, OutboundMode, TlsProtocol
+from mutua.api.meshconfig import CIPHER_SUITES, ECDH_CURVES, MeshConfig, Normalization, OutboundMode, TlsProtocol
 from mutua.api.meta import duration_seconds
 from mutua.errors import InvalidInputError
 from mutua.mesh import (
@@ -77,8 +77,8 @@ def mesh_view(settings: Settings) -> MeshView:
             if tls.min_protocol_version is TlsProtocol.TLS_AUTO
             else tls.min_protocol_version.value
         ),
-        ecdh_curves=tls.ecdh_curves or default.ecdh_curves,
-        cipher_suites=tls.cipher_suites,
+        ecdh_curves=tuple(name for name in tls.ecdh_curves if name in ECDH_CURVES) or default.ecdh_curves,
+        cipher_suites=tuple(name for name in tls.cipher_suites if name in CIPHER_SUITES),
         outbound_allow_any=config.outbound_traffic_policy.mode is OutboundMode.ALLOW_ANY,
         path_normalization=(Normalization.BASE if normalization is Normalization.DEFAULT else normalization).value,
         protocol_detection_timeout_ms=round(duration_seconds(config.protocol_detection_timeout) * 1000),

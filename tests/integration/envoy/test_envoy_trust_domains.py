@@ -114,3 +114,33 @@ async def test_the_backend_s_own_certificate_and_roots_stay_visible(border: Bord
     root = next(entry["secret"] for entry in dump["configs"] if entry["name"] == "ROOTCA")
     assert root["validation_context"]["trusted_ca"]["inline_bytes"]
     assert "partner.org" in str(root["validation_context"]["custom_validator_config"])
+
+
+RESUME = """
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["istio"])
+context.minimum_version = context.maximum_version = ssl.TLSVersion[sys.argv[3]]
+context.load_cert_chain(sys.argv[2])
+session, reused = None, []
+for _ in range(3):
+    with socket.create_connection((sys.argv[1], 8080), 3) as plain:
+        with context.wrap_socket(plain, session=session) as connection:
+            connection.sendall(b"GET / HTTP/1.1\\r\\nhost: shop\\r\\nconnection: close\\r\\n\\r\\n")
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+            reused.append(connection.session_reused)
+            session = connection.session or session
+print(reused)
+"""
+
+
+@pytest.mark.parametrize("version", ["TLSv1_2", "TLSv1_3"])
+async def test_no_session_outlives_the_roots_that_it_was_verified_with(border: Border, version: str) -> None:
+    """A resumed session skips the peer's certificate, so none is ever resumed (CVE-2022-21654)."""
+    border.believe(partner=False)
+    ours = border.mesh.authority
+    assert await border.ask(ours, OURS) == "200"
+    path = border.stranger.directory / "client.pem"
+    answer = await border.stranger.python(RESUME, views.BACKEND_ADDRESS, str(path), version)
+    assert answer.text.strip() == "[False, False, False]", answer.error

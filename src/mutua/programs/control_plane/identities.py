@@ -53,6 +53,13 @@ class IdentityBook:
             )
         for report, label in zip(reports, labels, strict=True):
             yield Sample(
+                "mutua_workload_certificate_lifetime_seconds",
+                (report.not_after - report.not_before).total_seconds(),
+                label,
+                help="How long that certificate is valid in all.",
+            )
+        for report, label in zip(reports, labels, strict=True):
+            yield Sample(
                 "mutua_workload_certificate_renewal_failures",
                 report.failures,
                 label,

@@ -12,6 +12,9 @@ from mutua.api.core import Secret
 from mutua.api.discovery import EndpointSlice
 from mutua.api.networking import DestinationRule
 from mutua.api.security import PeerAuthentication
+from mutua.mesh import build
+from mutua.mesh.proxy_view import MeshView
+from mutua.mesh.snapshot import Settings
 
 PEER = kinds.PEER_AUTHENTICATION
 JSON = st.recursive(
@@ -165,3 +168,22 @@ def test_a_status_is_not_read_and_makes_no_object_another(status: str) -> None:
     written = decode.from_json(kinds.PEER_AUTHENTICATION, f'{head},{metadata}"9"}},"status":{status}}}'.encode())
 
     assert (written, written.findings) == (bare, ())
+
+
+def test_suites_and_curves_that_no_envoy_takes_are_named_and_left_out() -> None:
+    """With one of them, Envoy would refuse every listener; with a suite without ECDHE, a stolen key opens the past."""
+    written = {
+        "cipherSuites": ["ECDHE-ECDSA-AES256-GCM-SHA384", "TLS_AES_128_GCM_SHA256", "AES128-SHA"],
+        "ecdhCurves": ["secp256r1"],
+    }
+    config, findings = decode.mesh_config({"meshMTLS": written})
+
+    assert [finding.field for finding in findings] == [
+        "meshMTLS.cipherSuites[1]",
+        "meshMTLS.cipherSuites[2]",
+        "meshMTLS.ecdhCurves[0]",
+    ]
+    assert "our own are used" in findings[2].message
+    view = build.mesh_view(Settings(mesh_config=config))
+    assert view.cipher_suites == ("ECDHE-ECDSA-AES256-GCM-SHA384",)
+    assert view.ecdh_curves == MeshView().ecdh_curves

@@ -1,6 +1,6 @@
 """When certificates are replaced."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes.certificates import NOW, vectors
-from mutua.ca import rotation
+from mutua.ca import bundle, rotation
 
 DAY = timedelta(days=1)
 
@@ -54,3 +54,14 @@ def test_a_root_is_replaced_in_its_last_fifth() -> None:
     days = [1, 79, 81, 101]
 
     assert [rotation.root_is_due(NOW, NOW + 100 * DAY, NOW + day * DAY) for day in days] == [False, False, True, True]
+
+
+@pytest.mark.parametrize("row", vectors("wait-time"))
+def test_an_authority_that_has_ended_or_cannot_be_read(row: dict[str, Any]) -> None:
+    """Istio answers with an error; here the one is due at once, the other is refused when it is read."""
+    if "pem" in row:
+        with pytest.raises(ValueError, match="PEM"):
+            bundle.certificates(row["pem"].encode())
+        return
+    begins, ends, now = (datetime.fromisoformat(row[name]) for name in ("notBefore", "notAfter", "now"))
+    assert rotation.root_is_due(begins, ends, now, row["grace_percent"])
