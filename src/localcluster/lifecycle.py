@@ -65,17 +65,21 @@ def up(
     *,
     images: Mapping[str, Image],
     root: Path | None = None,
+    audit_log: bool = False,
     progress: Callable[[str], None] = lambda line: None,
 ) -> Cluster:
     """The cluster `name`, started if it is not running, ready for use. Raises ClusterError.
 
     `images` are added to its table. `root` is the folder of all state (default: `paths.state_root()`). Whoever calls
-    at the same time gets the same cluster.
+    at the same time gets the same cluster. `audit_log`: from now on every request of the API is told in
+    `paths.audit_log`, also where the cluster runs already; that ends when the file is removed.
     """
     paths = _paths(name, root)
     with _as_cluster_errors(paths):
         for folder in (paths.directory, paths.logs, paths.volumes, paths.run):
             private_directory(folder)
+        if audit_log:
+            paths.audit_log.touch(mode=0o600)
         deadline = time.monotonic() + _START_SECONDS
         waiting = False
         while (lock := _lock(paths)) is None:

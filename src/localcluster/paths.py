@@ -101,6 +101,11 @@ class ClusterPaths:
         return self.directory / "lock"
 
     @property
+    def audit_log(self) -> Path:
+        """What is asked of the API, line by line, while the file exists (`lifecycle.up`)."""
+        return self.logs / "audit.log"
+
+    @property
     def settings(self) -> Path:
         """What the cluster was started with."""
         return self.directory / "settings.json"

@@ -35,7 +35,7 @@ class RequestContext:
     """The options of one write, and the warnings that it gathers for the client.
 
     `field_validation` is Strict, Warn or Ignore. `field_manager` names the writer in managedFields; `force` lets a
-    server-side apply take over fields of other managers.
+    server-side apply take over fields of other managers. `annotations` are what policies add to the audit log.
     """
 
     user: UserInfo = SYSTEM
@@ -44,3 +44,4 @@ class RequestContext:
     field_manager: str = ""
     force: bool = False
     warnings: list[str] = field(default_factory=list)
+    annotations: dict[str, str] = field(default_factory=dict)

@@ -42,7 +42,11 @@ async def serve(settings: Settings, sockets: Sequence[socket.socket]) -> None:
         await bootstrap.populate(resources, settings)
         node = settings.paths.node_socket
         application = Application(
-            resources, _authenticator(resources, settings), Streams(resources, node), Metrics(resources, node)
+            resources,
+            _authenticator(resources, settings),
+            Streams(resources, node),
+            Metrics(resources, node),
+            settings.paths.audit_log,
         )
         background = [
             asyncio.create_task(supervise("controllers", lambda: _controllers(resources, settings))),

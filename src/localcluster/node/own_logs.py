@@ -16,11 +16,11 @@ async def run(paths: ClusterPaths) -> None:
     """Keep them small until cancelled."""
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        for name in ("host.log", "apiserver.log"):
+        for path in (paths.logs / "host.log", paths.logs / "apiserver.log", paths.audit_log):
             try:
-                rotate(paths.logs / name, _LARGEST_BYTES)
+                rotate(path, _LARGEST_BYTES)
             except OSError as error:
-                _log.warning("%s is not rotated: %s", name, error)
+                _log.warning("%s is not rotated: %s", path.name, error)
 
 
 def rotate(path: Path, largest_bytes: int) -> bool:

@@ -17,9 +17,9 @@ from mutua.system.kube import KubeClient
 NAMESPACE = "istio-system"
 
 
-def start(name: str, say: Callable[[str], None]) -> Cluster:
+def start(name: str, say: Callable[[str], None], *, audit_log: bool = False) -> Cluster:
     """The running cluster of that name, which knows the mesh's images. Raises ClusterError."""
-    return lifecycle.up(name, images=images(), progress=say)
+    return lifecycle.up(name, images=images(), audit_log=audit_log, progress=say)
 
 
 async def install_into(cluster: Cluster, settings: Sequence[str], say: Callable[[str], None]) -> None:

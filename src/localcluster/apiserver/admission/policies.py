@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from localcluster.apiserver import cel, selectors
 from localcluster.apiserver.admission import conditions
 from localcluster.apiserver.admission.matching import Attributes, matched_version, rules_version
@@ -44,14 +46,7 @@ def failures(policy: Object, variables: Mapping[str, Any]) -> Iterator[Failure]:
 
     `variables` are `object`, `oldObject`, `request`, `params` and `namespaceObject`. CelError if an expression fails.
     """
-    known = {**variables, "variables": (composed := {})}
-    broken: dict[str, cel.CelError] = {}
-    for variable in policy.get("variables") or ():
-        # One that fails matters only to those who use it.
-        try:
-            composed[variable["name"]] = _value(variable["expression"], known)
-        except cel.CelError as error:
-            broken[str(variable["name"])] = error
+    known, broken = _composed(policy, variables)
     for validation in policy.get("validations") or ():
         expression = str(validation["expression"])
         try:
@@ -61,6 +56,26 @@ def failures(policy: Object, variables: Mapping[str, Any]) -> Iterator[Failure]:
             raise cel.CelError(f"expression '{expression}' resulted in error: {used}") from error
         if not holds:
             yield Failure(_message(validation, known), str(validation.get("reason") or "Invalid"))
+
+
+def notes(policy: Object, variables: Mapping[str, Any]) -> dict[str, str]:
+    """What a policy's `auditAnnotations` say of a write; null ones are left out. Pure. CelError."""
+    known, _ = _composed(policy, variables)
+    told = {item["key"]: _value(item["valueExpression"], known) for item in policy.get("auditAnnotations") or ()}
+    return {str(key): value for key, value in told.items() if isinstance(value, str)}
+
+
+def _composed(policy: Object, variables: Mapping[str, Any]) -> tuple[Object, dict[str, cel.CelError]]:
+    """The variables with the policy's own ones, and those that fail: they matter only to who uses them."""
+    composed: Object = {}
+    known = {**variables, "variables": composed}
+    broken: dict[str, cel.CelError] = {}
+    for variable in policy.get("variables") or ():
+        try:
+            composed[variable["name"]] = _value(variable["expression"], known)
+        except cel.CelError as error:
+            broken[str(variable["name"])] = error
+    return known, broken
 
 
 def _message(validation: Mapping[str, Any], variables: Mapping[str, Any]) -> str:
@@ -111,6 +126,7 @@ class Policies:
     async def validate(self, write: Attributes, context: RequestContext) -> None:
         """Hold a write to all policies that are bound to it. ApiError if one denies it; warnings go to the context."""
         denials: list[tuple[str, str, Failure]] = []
+        audited: list[Object] = []
         for binding, bound, policy in self._bound():
             name = str(bound["policyName"])
             for failure in await self._failures(write, bound, policy, context):
@@ -120,8 +136,14 @@ class Policies:
                         f"Validation failed for ValidatingAdmissionPolicy '{name}' with binding '{binding}': "
                         f"{failure.message}"
                     )
+                if "Audit" in actions:
+                    about = {"message": failure.message, "policy": name, "binding": binding}
+                    audited.append({**about, "validationActions": actions})
                 if "Deny" in actions:
                     denials.append((name, binding, failure))
+        if audited:
+            told = msgspec.json.encode(audited).decode()
+            context.annotations["validation.policy.admission.k8s.io/validation_failure"] = told
         if denials:
             raise _denied(write, *denials[0])
 
@@ -146,7 +168,10 @@ class Policies:
                 return []
             found: list[Failure] = []
             for parameters in await self._parameters(binding, policy, write):
-                found += failures(policy, {**known, "params": parameters})
+                variables = {**known, "params": parameters}
+                found += failures(policy, variables)
+                for key, value in notes(policy, variables).items():
+                    context.annotations[f"{binding['policyName']}/{key}"] = value
         except cel.CelError as error:
             return [] if policy.get("failurePolicy") == "Ignore" else [Failure(str(error))]
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from pathlib import Path
 from typing import Any
 
 from starlette.requests import HTTPConnection, Request
@@ -13,6 +14,7 @@ from starlette.websockets import WebSocket
 
 from localcluster.apiserver import tokens
 from localcluster.apiserver.authn import Authenticator
+from localcluster.apiserver.authorization.rules import Attributes
 from localcluster.apiserver.context import UserInfo
 from localcluster.apiserver.errors import (
     ApiError,
@@ -20,7 +22,7 @@ from localcluster.apiserver.errors import (
     InternalServerError,
     UnauthorizedError,
 )
-from localcluster.apiserver.http import access, discovery, negotiation, targets
+from localcluster.apiserver.http import access, audit, discovery, negotiation, targets
 from localcluster.apiserver.http.metrics import GROUP as METRICS
 from localcluster.apiserver.http.metrics import Metrics
 from localcluster.apiserver.http.streams import SUBRESOURCES as STREAMS
@@ -37,8 +39,19 @@ _AGGREGATED = "APIGroupDiscoveryList"
 class Application:
     """Answers HTTP requests and WebSocket upgrades."""
 
-    def __init__(self, resources: Resources, authenticator: Authenticator, streams: Streams, metrics: Metrics) -> None:
-        """Serve `resources` to whom `authenticator` knows; pods' streams and measures come from the node."""
+    def __init__(
+        self,
+        resources: Resources,
+        authenticator: Authenticator,
+        streams: Streams,
+        metrics: Metrics,
+        audit_log: Path,
+    ) -> None:
+        """Serve `resources` to whom `authenticator` knows; pods' streams and measures come from the node.
+
+        While there is a file `audit_log`, every request is told in it.
+        """
+        self._audit_log = audit_log
         self._resources = resources
         self._authenticator = authenticator
         self._streams = streams
@@ -48,23 +61,37 @@ class Application:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """ASGI's entry."""
-        if scope["type"] == "websocket":
-            await self._websocket(WebSocket(scope, receive, send))
-            return
-        request = Request(scope, receive)
-        response = await self._guarded(request)
-        await response(scope, receive, send)
+        trail = audit.begin(self._audit_log, scope)
+        if trail is not None:
+            send = trail.sending(send, long=scope["type"] == "websocket" or b"watch=" in scope["query_string"])
+        try:
+            if scope["type"] == "websocket":
+                await self._websocket(WebSocket(scope, receive, send))
+                return
+            request = Request(scope, receive)
+            response = await self._guarded(request)
+            await response(scope, receive, send)
+        finally:
+            if trail is not None:
+                trail.ended()
 
     async def _guarded(self, request: Request) -> Response:
         try:
             return await self._respond(request)
         except ApiError as error:
-            return negotiation.failure(error)
+            return self._refused(request, error)
         except Exception:
             _logger.exception("%s %s failed", request.method, request.url.path)
-            return negotiation.failure(
-                InternalServerError("Internal error occurred: this is a bug; the API server's log has the details")
+            return self._refused(
+                request,
+                InternalServerError("Internal error occurred: this is a bug; the API server's log has the details"),
             )
+
+    @staticmethod
+    def _refused(connection: HTTPConnection, error: ApiError) -> Response:
+        if (trail := audit.of(connection.scope)) is not None:
+            trail.failed(error)
+        return negotiation.failure(error)
 
     async def _respond(self, request: Request) -> Response:
         path = request.scope["path"]
@@ -74,13 +101,15 @@ class Application:
             return negotiation.answer(discovery.VERSION)
         user = await self._caller(request)
         if not targets.names_resource(path):
-            self._resources.authorizer.require(access.of_path(request.method, path, user))
+            self._authorize(request, access.of_path(request.method, path, user))
             document = self._document(request, path)
             if document is None:
                 raise targets.unknown_path()
             return document
         target = targets.parse(path, self._resources.kinds)
-        self._resources.authorizer.require(access.of_target(request.method, request.query_params, target, user))
+        self._authorize(
+            request, access.of_target(request.method, request.query_params, target, user), target.kind.version
+        )
         if target.subresource in STREAMS:
             raise BadRequestError(
                 f"{target.subresource} needs a WebSocket upgrade with subprotocol v4.channel.k8s.io or "
@@ -100,7 +129,22 @@ class Application:
         user = await self._authenticator.authenticate(headers.get("authorization"))
         if user is None:
             raise UnauthorizedError
-        return access.impersonated(headers, headers.getlist("impersonate-group"), user, self._resources.authorizer)
+        trail = audit.of(connection.scope)
+        if trail is not None:
+            trail.caller(user, user)
+        acts_as = access.impersonated(headers, headers.getlist("impersonate-group"), user, self._resources.authorizer)
+        if trail is not None:
+            trail.caller(user, acts_as)
+        return acts_as
+
+    def _authorize(self, connection: HTTPConnection, wanted: Attributes, api_version: str = "") -> None:
+        """ForbiddenError if the caller may not."""
+        trail = audit.of(connection.scope)
+        if trail is not None:
+            trail.asked(wanted, api_version)
+        self._resources.authorizer.require(wanted)
+        if trail is not None:
+            trail.allowed()
 
     def _document(self, request: Request, path: str) -> Response | None:
         """Discovery and OpenAPI; None if the path is neither."""
@@ -167,10 +211,10 @@ class Application:
         try:
             user = await self._caller(websocket)
             target = targets.parse(websocket.scope["path"], self._resources.kinds)
-            self._resources.authorizer.require(access.of_target("GET", {}, target, user))
+            self._authorize(websocket, access.of_target("GET", {}, target, user), target.kind.version)
             if target.subresource not in STREAMS:
                 raise BadRequestError("only pods' exec, attach and portforward are spoken over WebSocket")
         except ApiError as error:
-            await websocket.send_denial_response(negotiation.failure(error))
+            await websocket.send_denial_response(self._refused(websocket, error))
             return
         await self._streams.connect(websocket, target)

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from localcluster.apiserver import conversion, scale
 from localcluster.apiserver.context import RequestContext, UserInfo
 from localcluster.apiserver.errors import BadRequestError, GoneError, MethodNotAllowedError, UnsupportedMediaTypeError
-from localcluster.apiserver.http import access, negotiation, views, watching
+from localcluster.apiserver.http import access, audit, negotiation, views, watching
 from localcluster.apiserver.http.targets import Target
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.resources import Resources, selection
@@ -34,6 +34,7 @@ def context_of(request: Request, user: UserInfo) -> RequestContext:
     validation = query.get("fieldValidation") or "Warn"
     if validation not in _VALIDATIONS:
         raise BadRequestError(f"fieldValidation must be one of {', '.join(_VALIDATIONS)}, not {validation!r}")
+    trail = audit.of(request.scope)
     agent = request.headers.get("user-agent", "unknown").partition("/")[0]
     return RequestContext(
         user=user,
@@ -41,6 +42,7 @@ def context_of(request: Request, user: UserInfo) -> RequestContext:
         field_validation=validation,
         field_manager=query.get("fieldManager") or agent,
         force=query.get("force") == "true",
+        annotations={} if trail is None else trail.annotations,
     )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from localcluster import inside, lifecycle
 from localcluster.lifecycle import ClusterError, ClusterStatus
+from localcluster.paths import ClusterPaths
 from mutua.errors import MutuaError
 from mutua.reports.table import render
 
@@ -21,6 +22,9 @@ Name = Annotated[str, typer.Option("--name", help="Which local cluster.")]
 def up(
     name: Name = DEFAULT_NAME,
     set_: Annotated[list[str] | None, typer.Option("--set", "-s", help="Installation setting, path=value.")] = None,
+    audit_log: Annotated[
+        bool, typer.Option("--audit-log", help="Log who asks what of the API (audit.k8s.io/v1).")
+    ] = False,
 ) -> None:
     """Start a local cluster with the mesh in it; print how to use it.
 
@@ -30,7 +34,7 @@ def up(
 
     started = time.monotonic()
     try:
-        cluster = local_mesh.start(name, say)
+        cluster = local_mesh.start(name, say, audit_log=audit_log)
         asyncio.run(local_mesh.install_into(cluster, set_ or (), say))
     except ClusterError as error:
         raise as_mutua_error(error) from error
@@ -38,6 +42,8 @@ def up(
         say(f"Interrupted: cluster {name} may be running in part; `mutua up --name {name}` finishes it,")
         say(f"`mutua down --name {name}` removes it")
         raise
+    if audit_log:
+        say(f"✔ The audit log is {ClusterPaths(cluster.directory).audit_log}; remove it to end it")
     say(f"✔ Cluster {name} is ready ({time.monotonic() - started:.1f} s)")
     print(f"export KUBECONFIG={shlex.quote(str(cluster.kubeconfig))}")
 
