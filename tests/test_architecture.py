@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 SOURCE = Path(__file__).parent.parent / "src"
-PURE = ("api", "mesh", "envoy", "xds", "ca", "injection", "installation", "verdict", "analysis", "reports")
+PURE = ("api", "mesh", "envoy", "xds", "ca", "injection", "installation", "verdict", "analysis", "reports", "migration")
 LINES_AT_MOST = 450
 
 

@@ -1,9 +1,13 @@
 """A connection that came without mutual TLS: who made it, to whom, and why it has none."""
 
+from typing import Final
+
 from mutua.mesh import peer_authentication, view
 from mutua.mesh.proxy_view import ClientTlsMode, Frozen, MtlsMode, ObjectRef
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
+
+NO_SIDECAR: Final = "the client has no sidecar"
 
 
 class PlaintextEdge(Frozen, frozen=True):
@@ -20,10 +24,19 @@ class PlaintextEdge(Frozen, frozen=True):
 
 
 def explain(
-    snapshot: MeshSnapshot, client_address: str, server: Workload, port: int, *, refused: bool
+    snapshot: MeshSnapshot,
+    client_address: str,
+    server: Workload,
+    port: int,
+    *,
+    refused: bool,
+    departed: Workload | None = None,
 ) -> PlaintextEdge:
-    """What one such connection means among the objects of the snapshot. `refused` is what the server's Envoy did."""
-    client = snapshot.workload_by_address(client_address)
+    """What one such connection means among the objects of the snapshot. `refused` is what the server's Envoy did.
+
+    `departed` is the pod that had the client's address until a moment ago.
+    """
+    client = snapshot.workload_by_address(client_address) or departed
     effective = snapshot.mode_of(server)
     return PlaintextEdge(
         client=f"{client.namespace}/{client.name}" if client else client_address,
@@ -45,7 +58,7 @@ def _reason(snapshot: MeshSnapshot, client: Workload | None, server: Workload, p
     if client is None:
         return "the client is no pod of this cluster: a node, a probe, or something outside"
     if not client.has_sidecar:
-        return "the client has no sidecar"
+        return NO_SIDECAR
     outbound = view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound
     for service in outbound.services:
         dialled = {item.number: item for item in service.ports}

@@ -1,8 +1,10 @@
 """Asking the control plane: every replica, through a port-forward, over its own TLS, with a token made for it."""
 
 import asyncio
+import contextlib
 import ssl
-from typing import TypeVar
+import time
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
@@ -13,11 +15,13 @@ from mutua.programs.control_plane.settings import WEBHOOK_PORT
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
 from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeError
-from mutua.system.kube_pod_http import PodHttp
+from mutua.system.kube_pod_http import Kept, PodHttp
 from mutua.system.kube_resources import CONFIG_MAPS, PODS
 
 T = TypeVar("T")
 _TOKEN_SECONDS = 600
+_REPLICAS_SECONDS = 2.0
+_ANSWER_SECONDS = 3.0
 
 
 async def proxies(kube: KubeClient, chosen: Options) -> list[ProxyState]:
@@ -30,30 +34,125 @@ async def plaintext(kube: KubeClient, chosen: Options) -> list[PlaintextSeen]:
     return await _ask(kube, chosen, "/debug/plaintext", PlaintextSeen)
 
 
-async def _ask(kube: KubeClient, chosen: Options, page: str, kind: type[T]) -> list[T]:
+class Look(NamedTuple):
+    """What all replicas say of one namespace at one moment. `counted`: (replica, what it saw)."""
+
+    proxies: dict[tuple[str, str], ProxyState]
+    counted: tuple[tuple[str, PlaintextSeen], ...]
+
+
+class Watch:
+    """Looks at one namespace several times a second, over connections that are kept. Use as a context manager."""
+
+    def __init__(self, kube: KubeClient, chosen: Options, namespace: str) -> None:
+        self._kube = kube
+        self._chosen = chosen
+        self._query = f"?namespace={namespace}"
+        self._stack = contextlib.AsyncExitStack()
+        self._doors: dict[str, Kept] = {}
+        self._headers: list[tuple[str, str]] = []
+        self._listed_at = self._entered_at = float("-inf")
+
+    async def __aenter__(self) -> "Watch":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._forget()
+
+    async def look(self) -> Look:
+        """What there is now. Raises KubeError, NotFoundError if one replica does not answer: then nobody knows."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._enter()
+                answers = await asyncio.gather(*(self._of(name, door) for name, door in self._doors.items()))
+        except (TimeoutError, OSError, RuntimeError) as error:
+            await self._forget()
+            raise KubeError(f"the control plane does not answer: {error!r}") from error
+        except BaseException:
+            await self._forget()
+            raise
+        found = {(item.namespace, item.pod): item for states, _ in answers for item in states}
+        counted = [(name, item) for name, (_, seen) in zip(self._doors, answers, strict=True) for item in seen]
+        return Look(found, tuple(counted))
+
+    async def _of(self, name: str, door: Kept) -> tuple[list[ProxyState], list[PlaintextSeen]]:
+        # One after the other: both go over the one connection.
+        states = await door.request("GET", f"/debug/syncz{self._query}", self._headers)
+        seen = await door.request("GET", f"/debug/plaintext{self._query}", self._headers)
+        return _decoded(states, ProxyState, name), _decoded(seen, PlaintextSeen, name)
+
+    async def _enter(self) -> None:
+        """Doors to the replicas there are now; all of them anew before the token ends."""
+        now = time.monotonic()
+        if now - self._entered_at > _TOKEN_SECONDS / 2:
+            await self._forget()
+        if now - self._listed_at < _REPLICAS_SECONDS and self._doors:
+            return
+        names = await _replicas(self._kube, self._chosen)
+        if set(names) != set(self._doors):
+            await self._forget()
+            access = await _access(self._kube, self._chosen)
+            self._headers = access.headers
+            for name in names:
+                self._doors[name] = await self._stack.enter_async_context(access.of(self._kube, name).kept())
+            self._entered_at = now
+        self._listed_at = now
+
+    async def _forget(self) -> None:
+        self._doors.clear()
+        self._listed_at = self._entered_at = float("-inf")
+        stack, self._stack = self._stack, contextlib.AsyncExitStack()
+        with contextlib.suppress(Exception):  # whatever ends badly has ended
+            await stack.aclose()
+
+
+class _Access(NamedTuple):
+    headers: list[tuple[str, str]]
+    tls: ssl.SSLContext
+    namespace: str
+
+    def of(self, kube: KubeClient, pod: str) -> PodHttp:
+        name = f"istiod.{self.namespace}.svc"
+        return PodHttp(kube, self.namespace, pod, WEBHOOK_PORT, tls=self.tls, server_name=name)
+
+
+async def _replicas(kube: KubeClient, chosen: Options) -> list[str]:
     namespace = chosen.istio_namespace
     selectors = {"label_selector": "app=istiod", "field_selector": "status.phase=Running"}
     running = await kube.list(PODS, namespace, **selectors)
-    replicas = [pod for pod in running if not pod["metadata"].get("deletionTimestamp")]
+    replicas = [str(pod["metadata"]["name"]) for pod in running if not pod["metadata"].get("deletionTimestamp")]
     if not replicas:
         raise NotFoundError(
             f"no control plane runs in namespace {namespace}", "`mutua verify-install` says what is missing"
         )
+    return replicas
+
+
+async def _access(kube: KubeClient, chosen: Options) -> _Access:
+    namespace = chosen.istio_namespace
     token = await kube.service_account_token(DEBUG_ACCOUNT, namespace, (DEBUG_AUDIENCE,), _TOKEN_SECONDS)
     root = await kube.get(CONFIG_MAPS, ROOT_CONFIG_MAP, namespace)
     tls = ssl.create_default_context(cadata=root["data"]["root-cert.pem"])
     headers = [("Authorization", f"Bearer {token}"), ("Host", f"istiod.{namespace}.svc")]
+    return _Access(headers, tls, namespace)
+
+
+async def _ask(kube: KubeClient, chosen: Options, page: str, kind: type[T]) -> list[T]:
+    names = await _replicas(kube, chosen)
+    access = await _access(kube, chosen)
 
     async def one(pod: str) -> list[T]:
-        http = PodHttp(kube, namespace, pod, WEBHOOK_PORT, tls=tls, server_name=f"istiod.{namespace}.svc")
-        body = await http.get(page, headers)
-        try:
-            return msgspec.json.decode(body, type=list[kind])  # type: ignore[valid-type]
-        except msgspec.DecodeError as error:
-            raise KubeError(
-                f"the control plane {pod} answers {page} with something else than this program expects: {error}",
-                hint="has it another version? `mutua version` shows both",
-            ) from error
+        return _decoded(await access.of(kube, pod).get(page, access.headers), kind, pod)
 
-    answers = await asyncio.gather(*(one(str(pod["metadata"]["name"])) for pod in replicas))
+    answers = await asyncio.gather(*(one(name) for name in names))
     return [item for answer in answers for item in answer]
+
+
+def _decoded(body: bytes, kind: type[T], pod: str) -> list[T]:
+    try:
+        return msgspec.json.decode(body, type=list[kind])  # type: ignore[valid-type]
+    except msgspec.DecodeError as error:
+        raise KubeError(
+            f"the control plane {pod} answers with something else than this program expects: {error}",
+            hint="has it another version? `mutua version` shows both",
+        ) from error

@@ -19,6 +19,7 @@ from mutua.api.findings import Finding
 from mutua.ca.rollover import Pod
 from mutua.errors import MutuaError, NotFoundError, RefusedError
 from mutua.mesh import build, request_authentication, workloads
+from mutua.mesh.departed import Departed
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import ProxyView
 from mutua.mesh.snapshot import MeshSnapshot
@@ -45,7 +46,7 @@ from mutua.sources import kubernetes
 from mutua.sources.key_sets import KeySets
 from mutua.sources.merge import Merge
 from mutua.spiffe import SpiffeId, TrustDomain
-from mutua.system import logs
+from mutua.system import clock, logs
 from mutua.system.kube import KubeClient
 from mutua.system.logs import Log
 from mutua.verdict import plaintext
@@ -67,6 +68,7 @@ class ControlPlane:
         self._kube = kube
         self._version = installed_version("mutua")
         self._snapshot: MeshSnapshot | None = None
+        self._departed = Departed()
         self._objects: ObjectSet | None = None
         self._accounts: Mapping[Pod, str] | None = None
         self._rebuild = asyncio.Event()
@@ -166,6 +168,7 @@ class ControlPlane:
         configuration = self._configuration.current
         tokens = self._objects.typed(kinds.REQUEST_AUTHENTICATION, security.RequestAuthentication)
         self._key_sets.want(request_authentication.key_set_locations(tokens.values()))
+        before = self._snapshot
         self._snapshot = build.snapshot(
             self._objects,
             configuration.mesh,
@@ -174,6 +177,8 @@ class ControlPlane:
             upstream_mark=configuration.upstream_mark,
             key_sets=self._key_sets.current,
         )
+        if before is not None:
+            self._departed = self._departed.after(before, self._snapshot, clock.now())
         await self._xds.publish()
 
     async def _rebuild_when_configured(self, trust: Trust) -> None:
@@ -196,7 +201,8 @@ class ControlPlane:
             snapshot, workload = self._of_proxy(node, identity)
         except NotFoundError:
             return None
-        return plaintext.explain(snapshot, client_address, workload, port, refused=refused)
+        departed = self._departed.find(client_address, clock.now())
+        return plaintext.explain(snapshot, client_address, workload, port, refused=refused, departed=departed)
 
     def _of_proxy(self, node: Node, identity: SpiffeId) -> tuple[MeshSnapshot, Workload]:
         """The pod of a proxy. Its certificate says who it is; its node id says only which of those pods.

@@ -4,12 +4,14 @@ from typing import Any
 
 import pytest
 
-from mutua.api import decode
+from mutua.api import core, decode
 from mutua.api.kinds import AnyObject
 from mutua.api.meshconfig import MeshConfig
-from mutua.mesh import build
+from mutua.api.meta import ObjectMeta
+from mutua.mesh import build, workloads
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import MtlsMode, ObjectRef
+from mutua.mesh.workloads import Workload
 from mutua.verdict import plaintext
 from mutua.verdict.plaintext import PlaintextEdge
 
@@ -40,7 +42,7 @@ def policy(mode: str, name: str = "all", **annotations: str) -> dict[str, Any]:
     }
 
 
-def explained(client_address: str, *documents: dict[str, Any]) -> PlaintextEdge:
+def explained(client_address: str, *documents: dict[str, Any], departed: Workload | None = None) -> PlaintextEdge:
     objects: list[AnyObject] = []
     for document in (*PODS, *documents):
         value = decode.any_from_mapping(document).value
@@ -49,7 +51,7 @@ def explained(client_address: str, *documents: dict[str, Any]) -> PlaintextEdge:
     snapshot = build.snapshot(ObjectSet.of(objects), MeshConfig())
     server = snapshot.workload("shop", "web")
     assert server is not None
-    return plaintext.explain(snapshot, client_address, server, 80, refused=False)
+    return plaintext.explain(snapshot, client_address, server, 80, refused=False, departed=departed)
 
 
 @pytest.mark.parametrize(
@@ -86,3 +88,10 @@ def test_a_policy_in_dry_run_that_would_refuse_it_is_named() -> None:
 
     assert (edge.mode, edge.would_refuse) == (MtlsMode.PERMISSIVE, ObjectRef("PeerAuthentication", "shop", "tried"))
     assert explained("10.0.0.3", policy("PERMISSIVE")).would_refuse is None
+
+
+def test_a_client_that_has_just_gone_is_named_too() -> None:
+    gone = workloads.from_pod(core.Pod(metadata=ObjectMeta(name="job-1", namespace="batch")))
+    edge = explained("10.0.0.9", departed=gone)
+
+    assert (edge.client, edge.reason) == ("batch/job-1", "the client has no sidecar")

@@ -1,0 +1,1 @@
+"""From one mode of mutual TLS to another, workload by workload: what stands in the way, and what to do next."""
