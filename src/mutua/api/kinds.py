@@ -91,6 +91,15 @@ SECRET: Final = Kind("Secret", "", ("v1",), "secrets", "secret", core.Secret)
 ENDPOINT_SLICE: Final = Kind(
     "EndpointSlice", "discovery.k8s.io", ("v1",), "endpointslices", "endpointslice", discovery.EndpointSlice
 )
+_STATUS: Final = (
+    Column("Proxies", ".status.proxies", priority=1, description="On how many of the concerned proxies it is live."),
+    Column(
+        "Effective",
+        '.status.conditions[?(@.type=="Effective")].status',
+        priority=1,
+        description="Whether it decides anything, or others in its place.",
+    ),
+)
 PEER_AUTHENTICATION: Final = Kind(
     "PeerAuthentication",
     "security.istio.io",
@@ -99,7 +108,7 @@ PEER_AUTHENTICATION: Final = Kind(
     "peerauthentication",
     security.PeerAuthentication,
     ("pa",),
-    columns=(Column("Mode", ".spec.mtls.mode", description="What the selected workloads accept."), _AGE),
+    columns=(Column("Mode", ".spec.mtls.mode", description="What the selected workloads accept."), _AGE, *_STATUS),
     description="Peer authentication configuration for workloads: which of mutual TLS and plaintext they accept.",
 )
 AUTHORIZATION_POLICY: Final = Kind(
@@ -110,7 +119,7 @@ AUTHORIZATION_POLICY: Final = Kind(
     "authorizationpolicy",
     security.AuthorizationPolicy,
     ("ap",),
-    columns=(Column("Action", ".spec.action", description="What a matching rule does."), _AGE),
+    columns=(Column("Action", ".spec.action", description="What a matching rule does."), _AGE, *_STATUS),
     description="Access control for workloads.",
 )
 REQUEST_AUTHENTICATION: Final = Kind(
@@ -121,6 +130,7 @@ REQUEST_AUTHENTICATION: Final = Kind(
     "requestauthentication",
     security.RequestAuthentication,
     ("ra",),
+    columns=(_AGE, *_STATUS),
     description="Which end-user tokens workloads accept.",
 )
 DESTINATION_RULE: Final = Kind(
@@ -131,7 +141,7 @@ DESTINATION_RULE: Final = Kind(
     "destinationrule",
     networking.DestinationRule,
     ("dr",),
-    columns=(Column("Host", ".spec.host", description="The host that the rule is about."), _AGE),
+    columns=(Column("Host", ".spec.host", description="The host that the rule is about."), _AGE, *_STATUS),
     description="How clients dial a host: TLS, load balancing, limits.",
 )
 
@@ -229,6 +239,11 @@ _BY_API_VERSION: Final = {(api_version, kind.name): kind for kind in KINDS for a
 def ours() -> tuple[Kind, ...]:
     """The kinds that the mesh defines, in table order."""
     return tuple(kind for kind in KINDS if kind.is_ours)
+
+
+def policies() -> tuple[Kind, ...]:
+    """The kinds whose status says what became of them."""
+    return (PEER_AUTHENTICATION, AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION, DESTINATION_RULE)
 
 
 def snapshot_inputs() -> tuple[Kind, ...]:

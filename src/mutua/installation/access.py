@@ -53,10 +53,15 @@ def _cluster_rules(installation: Installation) -> list[Object]:
     watched: dict[str, list[str]] = {}
     for kind in kinds.snapshot_inputs():
         watched.setdefault(kind.group, []).append(kind.plural)
+    told: dict[str, list[str]] = {}
+    for kind in kinds.policies():
+        told.setdefault(kind.group, []).append(f"{kind.plural}/status")
     mutating, validating = webhook_names(installation)
     return [
         *_external_authority(installation),
         *({"apiGroups": [group], "resources": sorted(plurals), "verbs": READ} for group, plurals in watched.items()),
+        # What became of a policy is written on it: in its status, and nowhere else.
+        *({"apiGroups": [group], "resources": sorted(names), "verbs": ["patch"]} for group, names in told.items()),
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
         # The mesh's root certificate goes into every namespace; creation cannot be limited to a name.
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},

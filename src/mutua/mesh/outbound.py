@@ -143,6 +143,11 @@ class Outbound:
         """The DestinationRule that the client follows for a Service."""
         return self._rules.select(namespace, labels, reachable.service.host, reachable.service.namespace)
 
+    def rules_followed(self, namespace: str, labels: Labels) -> tuple[MergedRule, ...]:
+        """Every DestinationRule that the client follows for some host."""
+        cells = self._audience(namespace, labels).cells.values()
+        return tuple({id(cell.rule): cell.rule for cell in cells if cell.rule is not None}.values())
+
     def _audience(self, namespace: str, labels: Labels) -> _Audience:
         singled_out = tuple(rule.source for rule in self._rules.selected_by(namespace, labels))
         key = (namespace if namespace in self._mentioned else "", singled_out)

@@ -50,8 +50,12 @@ def applying(
 
 def key_set_locations(objects: Iterable[RequestAuthentication]) -> frozenset[str]:
     """Where keys have to be fetched from: a key set, or what says where that is."""
-    locations = (_location(rule) for item in objects for rule in item.spec.jwt_rules)
-    return frozenset(location for location in locations if location)
+    return frozenset(location for item in objects for _, location in issuers_to_fetch(item))
+
+
+def issuers_to_fetch(item: RequestAuthentication) -> tuple[tuple[str, str], ...]:
+    """(issuer, location) of the rules whose keys have to be fetched."""
+    return tuple((rule.issuer, location) for rule in item.spec.jwt_rules if (location := _location(rule)))
 
 
 def _location(rule: JwtRule) -> str:

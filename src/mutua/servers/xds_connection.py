@@ -30,6 +30,7 @@ class ProxyStatus(msgspec.Struct, frozen=True):
     types: tuple[TypeStatus, ...]
     inbound: InboundView  # what it was told last to accept; acknowledged if its listeners are
     error: str = ""  # why its configuration cannot be made at present; "" = it can
+    on_its_way: bool = False  # a rollout has yet to give it a part of what it should have
 
     @property
     def synced(self) -> bool:
@@ -113,4 +114,5 @@ class Connection:
             types=status.of(self.state),
             inbound=self.view.inbound,
             error=self.error,
+            on_its_way=self.view is not self.target and self.view != self.target,
         )

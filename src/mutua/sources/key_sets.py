@@ -65,7 +65,7 @@ def may_be_dialled(address: Address) -> bool:
 
 
 class KeySets:
-    """Follows the locations that are wanted. `changed` is called when `current` holds something else than before."""
+    """Follows the locations that are wanted. `changed` is called when `current` or `problems` are others."""
 
     WHAT = "an issuer's keys"
     WHEN_TOO_OLD = "its tokens are refused"
@@ -109,10 +109,10 @@ class KeySets:
         clock = asyncio.get_running_loop().time
         while True:
             due = [location for location, entry in self._entries.items() if entry.due <= clock()]
-            before = self.current
+            before = (self.current, self.problems)
             for start in range(0, len(due), AT_ONCE):
                 await asyncio.gather(*map(self._refresh, due[start : start + AT_ONCE]))
-            if self.current != before:
+            if (self.current, self.problems) != before:
                 self._changed()
             self._news.clear()
             soonest = min((entry.due for entry in self._entries.values()), default=None)

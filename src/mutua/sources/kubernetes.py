@@ -13,14 +13,18 @@ from mutua.mesh import unreadable
 from mutua.sources.merge import Merge
 from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeError, KubeNotFoundError
-from mutua.system.kube_resources import EventType, Resource
+from mutua.system.kube_resources import EventType, Resource, WatchEvent
 
 RETRY_SECONDS = 5.0
 
 Report = Callable[[str], None]
+Observe = Callable[[Kind, WatchEvent], None]
+"""Told of every event as the API sent it."""
 
 
-async def follow(kube: KubeClient, kinds: Iterable[Kind], merge: Merge, report: Report) -> None:
+async def follow(
+    kube: KubeClient, kinds: Iterable[Kind], merge: Merge, report: Report, observe: Observe = lambda *_: None
+) -> None:
     """Feeds `merge` with all objects of these kinds until cancelled.
 
     Lost connections heal by themselves. `report` gets one line when a kind cannot be followed, and is tried again.
@@ -28,7 +32,7 @@ async def follow(kube: KubeClient, kinds: Iterable[Kind], merge: Merge, report: 
     """
     async with asyncio.TaskGroup() as group:
         for kind in kinds:
-            group.create_task(_follow(kube, kind, merge, report), name=f"follow {kind.plural}")
+            group.create_task(_follow(kube, kind, merge, report, observe), name=f"follow {kind.plural}")
 
 
 def resource(kind: Kind) -> Resource:
@@ -36,12 +40,13 @@ def resource(kind: Kind) -> Resource:
     return Resource(kind.group, kind.storage_version, kind.plural)
 
 
-async def _follow(kube: KubeClient, kind: Kind, merge: Merge, report: Report) -> None:
+async def _follow(kube: KubeClient, kind: Kind, merge: Merge, report: Report, observe: Observe) -> None:
     said = ""
     while True:
         try:
             async for event in kube.watch(resource(kind)):
                 said = ""
+                observe(kind, event)
                 if event.type is EventType.LISTED:
                     _replace(kind, event.objects, merge)
                     continue

@@ -26,6 +26,7 @@ from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.view import Proxy, for_proxy
 from mutua.mesh.workloads import Workload
 from mutua.programs.control_plane.configuration import ConfigurationFollower
+from mutua.programs.control_plane.policy_status import PolicyStatusWriter
 from mutua.programs.control_plane.serving import ServingCertificate
 from mutua.programs.control_plane.settings import (
     ENROLMENT_PORT,
@@ -76,6 +77,9 @@ class ControlPlane:
         self._key_sets = KeySets(self._rebuild.set)
         self._xds = XdsServer(self._view)
         self._plaintext = PlaintextCollector(self._plaintext_edge)
+        self._policy_status = PolicyStatusWriter(
+            kube, settings, self._judged, self._xds.statuses, lambda: self._key_sets.problems
+        )
 
     async def run(self) -> None:
         """Starts every part and keeps them until cancelled. Raises MutuaError if one cannot start."""
@@ -118,13 +122,15 @@ class ControlPlane:
             await server.start()
             stack.push_async_callback(server.stop, DRAIN_SECONDS)
             async with asyncio.TaskGroup() as group:
-                group.create_task(kubernetes.follow(self._kube, kinds.snapshot_inputs(), merge, _report))
+                followed, observe = kinds.snapshot_inputs(), self._policy_status.observe
+                group.create_task(kubernetes.follow(self._kube, followed, merge, _report, observe))
                 group.create_task(merge.run())
                 group.create_task(self._configuration.follow())
                 group.create_task(self._rebuild_when_configured(trust))
                 group.create_task(self._key_sets.run())
                 group.create_task(trust.run())
                 group.create_task(self._plaintext.keep_telling())
+                group.create_task(self._policy_status.run())
                 _LOG.info("control plane started", version=self._version, trust_domain=trust_domain)
 
     def _grpc_server(self, trust: Trust, serving: ServingCertificate) -> grpc.aio.Server:
@@ -180,6 +186,7 @@ class ControlPlane:
         if before is not None:
             self._departed = self._departed.after(before, self._snapshot, clock.now())
         await self._xds.publish()
+        self._policy_status.changed()
 
     async def _rebuild_when_configured(self, trust: Trust) -> None:
         while True:
@@ -223,17 +230,18 @@ class ControlPlane:
         decoded = decode.any_from_mapping(document)
         if decoded.value is None:
             return decoded.findings
-        if self._snapshot is None:
+        judged = self._judged()
+        if judged is None:
             return (*decoded.findings, *validation.validate(decoded.value))
-        configuration = self._configuration.current
-        world = World(
-            self._snapshot.objects,
-            configuration.mesh,
-            configuration.injector,
-            self._settings.namespace,
-            is_complete=True,
-        )
-        return (*decoded.findings, *run.if_applied(world, self._snapshot, decoded.value))
+        return (*decoded.findings, *run.if_applied(*judged, decoded.value))
+
+    def _judged(self) -> tuple[World, MeshSnapshot] | None:
+        """What the analysis reads, and what it means; None before there is anything."""
+        if self._snapshot is None:
+            return None
+        mesh, injector = self._configuration.current.mesh, self._configuration.current.injector
+        objects = self._snapshot.objects
+        return World(objects, mesh, injector, self._settings.namespace, is_complete=True), self._snapshot
 
     def _not_ready(self) -> str:
         return "" if self._snapshot is not None else "the cluster's objects have not been read yet"

@@ -76,7 +76,8 @@ def test_the_least_rights() -> None:
 
     watched = {f"{kind.group}/{kind.plural}".removeprefix("/") for kind in kinds.snapshot_inputs()}
     admission = "admissionregistration.k8s.io"
-    assert told(cluster) == {f"{name}: get list watch" for name in watched} | {
+    stated = {f"{kind.group}/{kind.plural}/status: patch" for kind in kinds.policies()}
+    assert told(cluster) == {f"{name}: get list watch" for name in watched} | stated | {
         "authentication.k8s.io/tokenreviews: create",
         "configmaps: create",
         "configmaps istio-ca-root-cert,istio-ca-crl: get list watch patch",
