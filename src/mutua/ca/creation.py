@@ -35,15 +35,27 @@ class Level(NamedTuple):
     serial: int
 
 
-def chain(levels: tuple[Level, ...], organization: str, now: datetime) -> tuple[x509.Certificate, ...]:
+class Root(NamedTuple):
+    """A root that there is already."""
+
+    certificate: x509.Certificate
+    key: PrivateKey
+
+
+def chain(
+    levels: tuple[Level, ...], organization: str, now: datetime, root: Root | None = None
+) -> tuple[x509.Certificate, ...]:
     """The root first, then each intermediate, signed by the one before it; the last one may sign leaves only.
 
-    No certificate outlives the one above it. `levels` holds at least one.
+    No certificate outlives the one above it. `levels` holds at least one; below a `root`, they are intermediates.
     """
-    made: list[x509.Certificate] = []
+    made = [root.certificate] if root else []
+    key = root.key if root else levels[0].key
     for index, level in enumerate(levels):
-        issuer, issuer_key = (made[-1], levels[index - 1].key) if made else (None, level.key)
-        made.append(_certificate(level, organization, now, issuer, issuer_key, below=len(levels) - 1 - index))
+        made.append(
+            _certificate(level, organization, now, made[-1] if made else None, key, below=len(levels) - 1 - index)
+        )
+        key = level.key
     return tuple(made)
 
 

@@ -96,6 +96,8 @@ def _container(installation: Installation) -> Object:
         "REVISION": installation.revision,
         "CLUSTER_ID": installation.cluster_id,
         "PILOT_CERT_PROVIDER": "istiod",
+        # Its C core writes a line for each failed handshake: whoever reaches a port could fill the disk.
+        "GRPC_VERBOSITY": "NONE",
     } | installation.environment
     container: Object = {
         "name": "discovery",

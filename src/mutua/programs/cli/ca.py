@@ -35,6 +35,9 @@ def init(
     days: Annotated[int, typer.Option(min=1, help="Lifetime of the root.")] = 3650,
     intermediate_days: Annotated[int, typer.Option(min=1, help="Lifetime of intermediates.")] = 730,
     algorithm: Annotated[str, typer.Option(help="P256, P384, RSA-2048, RSA-3072 or RSA-4096.")] = "P256",
+    root: Annotated[
+        Path | None, typer.Option(help="Folder with root-cert.pem and root-key.pem: new intermediates below that root.")
+    ] = None,
 ) -> None:
     """Make a new authority: root, intermediate and keys, as files for `kubectl create secret generic cacerts`."""
     from cryptography import x509
@@ -47,19 +50,20 @@ def init(
     except ValueError:
         known = ", ".join(each.value for each in keys.KeyAlgorithm)
         raise InvalidInputError(f"--algorithm {algorithm} is not known", f"choose one of {known}") from None
-    names = ["Root CA", *(f"Intermediate CA {number + 1}" for number in range(intermediates))]
-    levels = tuple(
-        creation.Level(
-            name,
-            keys.generate(chosen),
-            timedelta(days=intermediate_days if index else days),
-            x509.random_serial_number(),
+    if root is not None and not intermediates:
+        raise InvalidInputError(
+            "--root makes intermediates below a root", "leave --intermediates out, or choose 1 to 3"
         )
-        for index, name in enumerate(names)
+    lives = [("Root CA", days)] if root is None else []
+    lives += [(f"Intermediate CA {number + 1}", intermediate_days) for number in range(intermediates)]
+    levels = tuple(
+        creation.Level(name, keys.generate(chosen), timedelta(days=life), x509.random_serial_number())
+        for name, life in lives
     )
-    made = creation.files(creation.chain(levels, organization, clock.now()))
+    above = _root(root) if root else None
+    made = creation.files(creation.chain(levels, organization, clock.now(), above))
     secret = {"ca-key.pem": keys.to_pem(levels[-1].key).reveal()}
-    if intermediates:
+    if intermediates and above is None:
         secret["root-key.pem"] = keys.to_pem(levels[0].key).reveal()
     there = [name for name in (*made, *secret) if (folder / name).exists()]
     if there:
@@ -73,7 +77,7 @@ def init(
         files.write_atomically(folder / name, content)
     for name in (*made, *secret):
         print(folder / name)
-    if intermediates:
+    if "root-key.pem" in secret:
         common.say("root-key.pem signs new intermediates only: keep it offline, it never belongs into the cluster")
     flags = " ".join(f"--from-file={folder / name}" for name in ("ca-cert.pem", "ca-key.pem", "root-cert.pem"))
     common.say(f"kubectl create secret generic cacerts -n istio-system {flags} --from-file={folder / 'cert-chain.pem'}")
@@ -231,6 +235,29 @@ async def _has_plugged_in(kube: KubeClient, namespace: str) -> bool:
     from mutua.system.kube_resources import SECRETS
 
     return bool((await kube.list_raw(SECRETS, namespace, field_selector="metadata.name=cacerts")).objects)
+
+
+def _root(folder: Path) -> Any:
+    """The root and its key from a folder that `init` made."""
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    from mutua.ca import bundle, creation
+    from mutua.system import files
+
+    try:
+        certificate = bundle.certificates(files.read_limited(folder / "root-cert.pem", _MAX_FILE))[0]
+        key = load_pem_private_key(files.read_limited(folder / "root-key.pem", _MAX_FILE), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidInputError(
+            f"no root can be read from {folder}: {error}", "needed are root-cert.pem and root-key.pem"
+        ) from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) or not bundle.is_authority(certificate):
+        raise InvalidInputError(f"{folder / 'root-cert.pem'} is no authority with an ECDSA or RSA key")
+    if key.public_key() != certificate.public_key():
+        raise InvalidInputError(f"{folder / 'root-key.pem'} is not the key of root-cert.pem")
+    return creation.Root(certificate, key)
 
 
 def _files(folder: Path) -> dict[str, bytes]:

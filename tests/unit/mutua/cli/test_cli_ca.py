@@ -74,3 +74,22 @@ def test_what_does_not_fit_is_refused(
             ours = tmp_path
     assert run(["ca", "verify", str(ours)]) == 1
     assert says in capsys.readouterr().err
+
+
+def test_a_new_intermediate_below_the_same_root(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Another issuer, the same trust: of this a rotation of the issuer is made. The root's key stays where it is."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(["ca", "init", str(first)]) == 0
+    assert run(["ca", "init", str(second), "--root", str(first)]) == 0
+    assert run(["ca", "verify", str(second)]) == 0
+    made = [plugged_in.read({path.name: path.read_bytes() for path in each.iterdir()}, "") for each in (first, second)]
+    loaded = [files.load(clock.now()) for files in made if files]
+    assert loaded[0].roots == loaded[1].roots
+    assert loaded[0].issuer_id != loaded[1].issuer_id
+    assert not (second / "root-key.pem").exists()
+
+    (first / "root-key.pem").write_bytes((second / "ca-key.pem").read_bytes())
+    assert run(["ca", "init", str(tmp_path / "third"), "--root", str(first)]) == 1
+    assert "is not the key of root-cert.pem" in capsys.readouterr().err
+    assert run(["ca", "init", str(tmp_path / "third"), "--root", str(tmp_path)]) == 1
+    assert "no root can be read" in capsys.readouterr().err
