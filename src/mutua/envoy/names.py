@@ -23,6 +23,9 @@ SDS_CLUSTER: Final = "sds-grpc"
 WORKLOAD_CERTIFICATE: Final = "default"
 TRUST_BUNDLE: Final = "ROOTCA"
 
+CREDENTIAL_SCHEME: Final = "kubernetes://"
+AUTHORITIES_SUFFIX: Final = "-cacert"
+
 INBOUND_PORT: Final = 15006
 OUTBOUND_PORT: Final = 15001
 ANY_ADDRESS: Final = "0.0.0.0"  # noqa: S104 (a listener for whatever was redirected to it)
@@ -90,9 +93,19 @@ def certificate_file(certificate: str, private_key: str) -> str:
     return f"file-cert:{certificate}~{private_key}"
 
 
-def authorities_file(path: str) -> str:
+def authorities_file(path: str, revocation_list: str = "") -> str:
     """The SDS name by which the agent serves certificate authorities from a file; `system` is the host's own."""
-    return f"file-root:{path}"
+    return f"file-root:{path}~{revocation_list}" if revocation_list else f"file-root:{path}"
+
+
+def credential(secret: str) -> str:
+    """The SDS name by which the control plane serves a key pair from a secret of the proxy's namespace."""
+    return f"{CREDENTIAL_SCHEME}{secret}"
+
+
+def credential_authorities(secret: str) -> str:
+    """The same of the authorities beside that key pair."""
+    return f"{CREDENTIAL_SCHEME}{secret}{AUTHORITIES_SUFFIX}"
 
 
 def policy(namespace: str, name: str, rule: int) -> str:

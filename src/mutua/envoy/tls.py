@@ -9,7 +9,7 @@ from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tl
 from envoy.type.matcher.v3 import string_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import names
+from mutua.envoy import bootstrap, names
 from mutua.envoy.pack import duration, packed
 from mutua.mesh.proxy_view import ClientTls, ClientTlsMode, MeshView, Trust
 
@@ -40,7 +40,9 @@ _VERSIONS: Final = {
 }
 
 FILE_SECRET_PATIENCE_SECONDS: Final = 2.0
-"""How long a cluster waits for a file that the agent may not have, before it is there and refuses traffic."""
+"""How long a cluster waits for what the agent or the cluster may not have, before it is there and refuses traffic."""
+
+_PATIENTLY: Final = backoff_pb2.BackoffStrategy(base_interval=duration(1), max_interval=duration(30))
 
 
 def server(mesh: MeshView, trust: Trust, alpn: tuple[str, ...]) -> base_pb2.TransportSocket:
@@ -66,16 +68,24 @@ def client(
     if tls.mode in (ClientTlsMode.AUTO, ClientTlsMode.ISTIO_MUTUAL):
         common = _workload_context(mesh, alpn, _expected(trust, tls.subject_alt_names or identities))
         return _socket(_upstream(common, tls.sni or server_name))
-    if tls.credential_name or (tls.mode is ClientTlsMode.MUTUAL and not (tls.client_certificate and tls.private_key)):
+    has_files = bool(tls.client_certificate and tls.private_key)
+    if tls.credential_refused or (tls.mode is ClientTlsMode.MUTUAL and not (tls.credential_name or has_files)):
         return None
     common = _parameters(mesh, alpn)
-    if tls.client_certificate and tls.private_key:
-        secret = names.certificate_file(tls.client_certificate, tls.private_key)
-        common.tls_certificate_sds_secret_configs.append(_file_secret(secret))
+    if tls.credential_name:
+        authorities = _given_secret(names.credential_authorities(tls.credential_name))
+    else:
+        authorities = _file_secret(names.authorities_file(tls.ca_certificates or "system", tls.revocation_list))
+    if tls.mode is ClientTlsMode.MUTUAL:
+        shown = (
+            _given_secret(names.credential(tls.credential_name))
+            if tls.credential_name
+            else _file_secret(names.certificate_file(tls.client_certificate, tls.private_key))
+        )
+        common.tls_certificate_sds_secret_configs.append(shown)
     if not tls.insecure_skip_verify:
         validation = common.combined_validation_context
-        authorities = names.authorities_file(tls.ca_certificates or "system")
-        validation.validation_context_sds_secret_config.CopyFrom(_file_secret(authorities))
+        validation.validation_context_sds_secret_config.CopyFrom(authorities)
         validation.default_validation_context.match_typed_subject_alt_names.extend(
             matcher for name in tls.subject_alt_names for matcher in _exactly(name)
         )
@@ -146,11 +156,15 @@ def _workload_secret(name: str) -> Any:
 
 def _file_secret(name: str) -> Any:
     """A secret that the agent reads from the pod's files, if it is there."""
-    retry = backoff_pb2.BackoffStrategy(base_interval=duration(1), max_interval=duration(30))
-    return _secret(name, FILE_SECRET_PATIENCE_SECONDS, retry)
+    return _secret(name, FILE_SECRET_PATIENCE_SECONDS, _PATIENTLY)
 
 
-def _secret(name: str, patience_seconds: float, retry: Any) -> Any:
+def _given_secret(name: str) -> Any:
+    """A secret that the control plane reads from the cluster, if the workload's account may read it."""
+    return _secret(name, FILE_SECRET_PATIENCE_SECONDS, _PATIENTLY, bootstrap.XDS_CLUSTER)
+
+
+def _secret(name: str, patience_seconds: float, retry: Any, server: str = names.SDS_CLUSTER) -> Any:
     source = config_source_pb2.ConfigSource(
         resource_api_version=config_source_pb2.V3,
         initial_fetch_timeout=duration(patience_seconds),
@@ -161,7 +175,7 @@ def _secret(name: str, patience_seconds: float, retry: Any) -> Any:
             grpc_services=[
                 grpc_service_pb2.GrpcService(
                     envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(
-                        cluster_name=names.SDS_CLUSTER, retry_policy=base_pb2.RetryPolicy(retry_back_off=retry)
+                        cluster_name=server, retry_policy=base_pb2.RetryPolicy(retry_back_off=retry)
                     )
                 )
             ],

@@ -13,11 +13,14 @@ DEBUG_AUDIENCE = "mutua-debug"
 KUBERNETES_API = "ISTIOD_RA_KUBERNETES_API"
 """Value of EXTERNAL_CA. Source: Istio."""
 
+_CREDENTIALS: list[Object] = [{"apiGroups": [""], "resources": ["secrets"], "verbs": READ}]
+
 
 def objects(installation: Installation) -> list[Object]:
     """Service account, cluster-wide role, role in the control plane's namespace, and their bindings.
 
-    No secret is readable outside the control plane's own namespace, and nothing that selects pods is writable.
+    No secret is readable outside the control plane's own namespace, unless a namespace binds the role that is there for
+    it, and nothing that selects pods is writable.
     """
     namespace = installation.namespace
     name = f"istiod-{namespace}"
@@ -36,6 +39,7 @@ def objects(installation: Installation) -> list[Object]:
             roleRef={"apiGroup": rbac, "kind": "ClusterRole", "name": cluster_name},
             subjects=[account],
         ),
+        labelled(installation, f"{rbac}/v1", "ClusterRole", credentials_role(namespace), rules=_CREDENTIALS),
         labelled(installation, f"{rbac}/v1", "Role", name, namespace=namespace, rules=_own_rules()),
         labelled(
             installation,
@@ -63,6 +67,8 @@ def _cluster_rules(installation: Installation) -> list[Object]:
         # What became of a policy is written on it: in its status, and nowhere else.
         *({"apiGroups": [group], "resources": sorted(names), "verbs": ["patch"]} for group, names in told.items()),
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+        # Whether a workload's account may read the secret that a DestinationRule gives to it.
+        {"apiGroups": ["authorization.k8s.io"], "resources": ["subjectaccessreviews"], "verbs": ["create"]},
         # The mesh's root certificate goes into every namespace; creation cannot be limited to a name.
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
         {
@@ -109,6 +115,11 @@ def _own_rules() -> list[Object]:
         {"apiGroups": [""], "resources": ["secrets"], "verbs": [*READ, "create", "patch"]},
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*READ, "create", "patch"]},
     ]
+
+
+def credentials_role(namespace: str) -> str:
+    """The role that a namespace binds to the control plane in `namespace`, to have its secrets given to workloads."""
+    return f"istiod-credentials-{namespace}"
 
 
 def webhook_names(installation: Installation) -> tuple[str, str]:

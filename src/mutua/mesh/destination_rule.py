@@ -147,7 +147,8 @@ def merge(policy: TrafficPolicy | None, subset_policy: TrafficPolicy | None) -> 
 def tls_for(rule: MergedRule | None, port: int, *, auto_mtls: bool, subset: str = "") -> ClientTls:
     """How to dial one Service port, or the same port of a subset, under a rule."""
     settings = _settings(rule, port, subset)
-    return client_tls(settings.tls if settings is not None else None, auto_mtls=auto_mtls)
+    chosen = rule is not None and rule.selector is not None
+    return client_tls(settings.tls if settings is not None else None, auto_mtls=auto_mtls, for_chosen_clients=chosen)
 
 
 def traffic_for(rule: MergedRule | None, port: int, subset: str = "") -> TrafficSettings:
@@ -173,8 +174,12 @@ def _settings(rule: MergedRule | None, port: int, subset: str = "") -> TrafficPo
     return for_port(policy, port)
 
 
-def client_tls(settings: ClientTlsSettings | None, *, auto_mtls: bool) -> ClientTls:
-    """How to dial, from the settings that count for a port. None given: the mesh decides per endpoint, if it may."""
+def client_tls(settings: ClientTlsSettings | None, *, auto_mtls: bool, for_chosen_clients: bool = False) -> ClientTls:
+    """How to dial, from the settings that count for a port. None given: the mesh decides per endpoint, if it may.
+
+    `for_chosen_clients`: the rule has a workloadSelector. Only then is its `credentialName` given to sidecars: a secret
+    is not for everybody who sees a rule. Source: Istio's ClientTLSSettings.credential_name.
+    """
     if settings is None:
         return ClientTls(ClientTlsMode.AUTO if auto_mtls else ClientTlsMode.DISABLE)
     return ClientTls(
@@ -184,7 +189,9 @@ def client_tls(settings: ClientTlsSettings | None, *, auto_mtls: bool) -> Client
         client_certificate=settings.client_certificate,
         private_key=settings.private_key,
         ca_certificates=settings.ca_certificates,
+        revocation_list=settings.ca_crl,
         credential_name=settings.credential_name,
+        credential_refused=bool(settings.credential_name) and not for_chosen_clients,
         insecure_skip_verify=settings.insecure_skip_verify is True,
     )
 

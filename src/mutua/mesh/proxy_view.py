@@ -214,7 +214,9 @@ class ClientTls(Frozen, frozen=True):
     client_certificate: str = ""  # file paths, MUTUAL
     private_key: str = ""
     ca_certificates: str = ""
-    credential_name: str = ""
+    revocation_list: str = ""
+    credential_name: str = ""  # a secret of the client's own namespace, in the place of files
+    credential_refused: bool = False  # the rule that names the secret is not for chosen workloads: nobody gets it
     insecure_skip_verify: bool = False
 
 
@@ -281,6 +283,17 @@ class OutboundView(Frozen, frozen=True):
     namespace: str
     cluster_domain: str
     services: tuple[OutboundService, ...]  # ascending by host
+
+    @property
+    def credentials(self) -> frozenset[str]:
+        """The secrets of the client's namespace that its sidecar needs. Source: `credentialName`."""
+        settings = (
+            tls
+            for service in self.services
+            for port in service.ports
+            for tls in (port.tls, *(subset.tls for subset in port.subsets))
+        )
+        return frozenset(tls.credential_name for tls in settings if tls.credential_name and not tls.credential_refused)
 
     def find(self, host: str) -> OutboundService | None:
         """The service of this name, else the one with the longest wildcard that covers it; None if there is none."""

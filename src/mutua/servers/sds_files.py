@@ -9,7 +9,7 @@ from mutua.errors import NotFoundError
 from mutua.system import files
 
 CERTIFICATE_PREFIX = "file-cert:"  # then the certificate's path, `~`, the key's path
-ROOT_PREFIX = "file-root:"  # then a path, or `system`
+ROOT_PREFIX = "file-root:"  # then a path, or `system`; `~` and the path of revocation lists may follow
 SYSTEM_ROOTS = "system"
 MAX_BYTES = 1024 * 1024
 
@@ -35,8 +35,10 @@ def read(name: str) -> secret_pb2.Secret:
         return secret
     if not name.startswith(ROOT_PREFIX):
         raise NotFoundError(f"{name[:200]!r} is not a secret from files")
-    path = name.removeprefix(ROOT_PREFIX)
+    path, _, revoked = name.removeprefix(ROOT_PREFIX).partition("~")
     secret.validation_context.trusted_ca.inline_bytes = _content(_system_roots() if path == SYSTEM_ROOTS else path)
+    if revoked:
+        secret.validation_context.crl.inline_bytes = _content(revoked)
     return secret
 
 

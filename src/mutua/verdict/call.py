@@ -154,9 +154,10 @@ def _missing_certificate(tls: ClientTls) -> str:
     """What the settings name and the proxy does not have. Then nobody dials: never without what was asked for."""
     if tls.mode not in (ClientTlsMode.SIMPLE, ClientTlsMode.MUTUAL):
         return ""
-    if tls.credential_name:
-        return f"credentialName {tls.credential_name} is not given to sidecars: the port is not dialled"
-    if tls.mode is ClientTlsMode.MUTUAL and not (tls.client_certificate and tls.private_key):
+    if tls.credential_refused:
+        named = f"credentialName {tls.credential_name}"
+        return f"{named} counts in rules with a workloadSelector only: the port is not dialled"
+    if tls.mode is ClientTlsMode.MUTUAL and not (tls.credential_name or (tls.client_certificate and tls.private_key)):
         return "mode MUTUAL without clientCertificate and privateKey: the port is not dialled"
     return ""
 

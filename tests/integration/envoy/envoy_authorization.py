@@ -20,8 +20,8 @@ from envoy.extensions.filters.http.set_metadata.v3 import set_metadata_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-from envoy_pods import Authority, Issued
 
+from fakes.issuing_authority import Authority, Issued
 from mutua.api.meshconfig import ExtensionProvider
 from mutua.api.security import RequestAuthentication
 from mutua.envoy import clusters, connections, listeners, names

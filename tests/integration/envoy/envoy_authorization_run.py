@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import envoy_authorization as authorization
-from envoy_pods import Authority, envoy_binary, run_network
+from envoy_pods import envoy_binary, run_network
+
+from fakes.issuing_authority import Authority
 
 CLIENT = Path(__file__).with_name("envoy_authorization_client.py")
 

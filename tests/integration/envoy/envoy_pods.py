@@ -10,16 +10,13 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import grpc.aio
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fakes.issuing_authority import Authority, Issued
 from mutua.envoy import bootstrap as bootstraps
 from mutua.mesh.proxy_view import ProxyView
 from mutua.secret import Secret
@@ -37,53 +34,11 @@ APPLICATION = Path(__file__).with_name("envoy_application.py")
 DEADLINE_SECONDS = 20.0
 
 
-@dataclass(frozen=True)
-class Issued:
-    """A certificate chain and its key, PEM."""
+class Service(Protocol):
+    """What a server of the control plane's can hold."""
 
-    chain: bytes
-    key: bytes
-    serial: int
-
-
-class Authority:
-    """A certificate authority of the test's own."""
-
-    def __init__(self, name: str = "test root") -> None:
-        self._key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, name)])
-        builder = _builder(subject, subject, self._key.public_key())
-        self._certificate = (
-            builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-            .add_extension(_usage(sign_certificates=True), critical=True)
-            .sign(self._key, hashes.SHA256())
-        )
-
-    @property
-    def root(self) -> bytes:
-        """The root certificate, PEM."""
-        return self._certificate.public_bytes(serialization.Encoding.PEM)
-
-    def issue(self, *names: x509.GeneralName) -> Issued:
-        """A certificate for `names`."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            _builder(self._certificate.subject, x509.Name([]), key.public_key())
-            .add_extension(x509.SubjectAlternativeName(names), critical=True)
-            .add_extension(_usage(sign_certificates=False), critical=True)
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
-                critical=False,
-            )
-            .sign(self._key, hashes.SHA256())
-        )
-        return Issued(
-            chain=certificate.public_bytes(serialization.Encoding.PEM),
-            key=key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            ),
-            serial=certificate.serial_number,
-        )
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register it."""
 
 
 class Network:
@@ -110,8 +65,10 @@ class Network:
 class Mesh:
     """A control plane of the real xDS server, and pods that connect to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *beside: Service) -> None:
+        """`beside` are services that are served with discovery."""
         self.directory = directory
+        self._beside = beside
         self.authority = Authority()
         self.network: Network
         self.views: dict[tuple[str, str], ProxyView] = {}  # (pod, namespace)
@@ -137,7 +94,8 @@ class Mesh:
         """Serve discovery on a unix socket: no port, no network."""
         issued = self.authority.issue(x509.DNSName(DISCOVERY_NAME))
         material = TlsMaterial(certificate_chain=issued.chain, key=Secret(issued.key), client_roots=self.authority.root)
-        self.xds.add_to(self._server)
+        for service in (self.xds, *self._beside):
+            service.add_to(self._server)
         self._server.add_secure_port(
             f"unix:{self.directory}/xds.sock", ServingTls(material).client_certificate_required()
         )
@@ -315,9 +273,9 @@ class Answer:
 
 
 @contextlib.asynccontextmanager
-async def mesh(directory: Path) -> AsyncIterator[Mesh]:
+async def mesh(directory: Path, *beside: Service) -> AsyncIterator[Mesh]:
     """A mesh for the length of the block."""
-    made = Mesh(directory)
+    made = Mesh(directory, *beside)
     try:
         await made.start()
         yield made
@@ -338,33 +296,6 @@ def can_make_networks() -> bool:
 
 def _is_settled(status: ProxyStatus) -> bool:
     return all(each.state in ("SYNCED", "ERROR") for each in status.types)
-
-
-def _builder(issuer: x509.Name, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .issuer_name(issuer)
-        .subject_name(subject)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=2))
-        .not_valid_after(now + timedelta(hours=1))
-    )
-
-
-def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not sign_certificates,
-        content_commitment=False,
-        key_encipherment=not sign_certificates,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=sign_certificates,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
 
 
 def run_network(*arguments: str) -> None:

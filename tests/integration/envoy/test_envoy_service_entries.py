@@ -1,20 +1,28 @@
 """Hosts outside the mesh and workloads outside of pods, dialled by a real Envoy: by host, by address, by handshake."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from envoy_pods import Authority, Issued, Mesh, Pod, can_make_networks, mesh
+from envoy_pods import Mesh, Pod, can_make_networks, mesh
 
+from fakes.issuing_authority import Authority, Issued
 from mutua.api import decode
 from mutua.api.kinds import AnyObject
 from mutua.mesh import build, view
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import ProxyView
+from mutua.secret import Secret
+from mutua.servers.named_secrets import NamedSecretService
+from mutua.sources.credentials import Credentials, Followed
+from mutua.spiffe import SpiffeId
+from mutua.system.kube import KubeClient
+from mutua.xds.node import Node
 
 pytestmark = [
     pytest.mark.envoy,
@@ -71,11 +79,33 @@ with socket.create_connection((sys.argv[1], int(sys.argv[2])), 5) as client:
 """
 
 
+class Held(Credentials):
+    """Secrets of the test's own in the place of a cluster's."""
+
+    def __init__(self) -> None:
+        self.secrets: dict[str, dict[str, Secret]] = {}
+        self.changed = asyncio.Event()
+        super().__init__(cast(KubeClient, None), "")
+
+    def put(self, name: str, **data: bytes) -> None:
+        """The secret from now on."""
+        self.secrets[name] = {key: Secret(value) for key, value in data.items()}
+        self.changed.set()
+
+    async def _keep(self, followed: Followed) -> None:
+        while True:
+            found = self.secrets.get(followed.name)
+            followed.take(found, "" if found else "there is no such secret")
+            await self.changed.wait()
+            await asyncio.sleep(0.01)
+            self.changed.clear()
+
+
 class World:
     """A client with a sidecar, a machine with one that no pod stands for, and a server outside that speaks TLS."""
 
-    def __init__(self, mesh: Mesh, client: Pod, outside: Pod) -> None:
-        self.mesh, self.client, self.outside = mesh, client, outside
+    def __init__(self, mesh: Mesh, client: Pod, outside: Pod, held: Held, authority: Authority) -> None:
+        self.mesh, self.client, self.outside, self.held, self.authority = mesh, client, outside, held, authority
 
     async def are(self, *objects: AnyObject, **mesh_config: Any) -> None:
         """From now on these objects are all that there is."""
@@ -129,14 +159,22 @@ def told(*objects: AnyObject, **mesh_config: Any) -> ProxyView:
     config, findings = decode.mesh_config({"accessLogFile": "/dev/stdout", **mesh_config})
     assert not findings
     made = build.snapshot(ObjectSet.of((SOME_SERVICE, *objects)), config, upstream_mark=1337)
-    return view.for_proxy(made, view.Proxy("shop", "client", CLIENT))
+    return view.for_proxy(made, view.Proxy("shop", "client", CLIENT, labels={"app": "client"}))
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
 async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World]:
     directory: Path = tmp_path_factory.mktemp("outside")
     authority = Authority("authority of the outside")
-    async with mesh(directory) as made:
+    held = Held()
+
+    async def may_read(_: SpiffeId, name: str) -> bool:
+        return name != "forbidden"
+
+    def uses(node: Node, identity: SpiffeId) -> frozenset[str]:
+        return made.views[node.pod, identity.namespace].outbound.credentials
+
+    async with mesh(directory, NamedSecretService(uses, may_read, held)) as made:
         strict = told(
             read("PeerAuthentication", "default", {"mtls": {"mode": "STRICT"}}),
         )
@@ -147,7 +185,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         outside.start("python3", "-c", TLS_SERVER, str(outside.directory))
         client = await made.pod("client", CLIENT, told())
         keep(client.directory, authority.issue(x509.DNSName("the-client")), authority)
-        yield World(made, client, outside)
+        yield World(made, client, outside, held, authority)
 
 
 def keep(directory: Path, issued: Issued, authority: Authority) -> None:
@@ -311,3 +349,56 @@ async def test_subsets_are_clusters_with_their_own_endpoints_and_tls(world: Worl
         "outbound|80|outside|api.example.com": 1,
         "outbound|80|none|api.example.com": 0,
     }
+
+
+def by_secret(name: str, *, for_chosen: bool = True) -> tuple[AnyObject, AnyObject]:
+    """A host that wants a client certificate, which is in a secret."""
+    tls = {"mode": "MUTUAL", "credentialName": name, "sni": "api.example.com"}
+    # A connection that is open keeps the certificate that it began with.
+    policy = {"tls": tls, "connectionPool": {"http": {"maxRequestsPerConnection": 1}}}
+    spec = {"host": "api.example.com", "trafficPolicy": policy}
+    chosen = {"workloadSelector": {"matchLabels": {"app": "client"}}} if for_chosen else {}
+    host = entry("api.example.com", (80, "HTTP", MUTUAL_PORT), **static(OUTSIDE))
+    return host, read("DestinationRule", "api", spec | chosen)
+
+
+def key_pair(world: World, name: str) -> dict[str, bytes]:
+    issued = world.authority.issue(x509.DNSName(name))
+    return {"tls.crt": issued.chain, "tls.key": issued.key}
+
+
+async def test_a_secret_is_used_as_soon_as_it_is_there_and_replaced_while_in_use(world: World) -> None:
+    await world.are(*by_secret("api"))
+    assert (await world.ask("http://api.example.com/", "240.0.0.7"))[0] == 503
+    await world.client.logged("TLS_error:_Secret_is_not_supplied_by_SDS")
+
+    async def until_seen(name: str) -> None:
+        async with asyncio.timeout(20):
+            while True:
+                status, body = await world.ask("http://api.example.com/", "240.0.0.7")
+                if body == f"sni=api.example.com host=api.example.com client={name}":
+                    return
+                assert status == 503 or "client=first" in body, body  # never without a certificate
+                await asyncio.sleep(0.1)
+
+    world.held.put("api", **key_pair(world, "first"), **{"ca.crt": world.authority.root})
+    await until_seen("first")
+    world.held.put("api", **key_pair(world, "second"), **{"ca.crt": world.authority.root})
+    await until_seen("second")
+    dump = str(await world.client.admin("/config_dump"))
+    assert "kubernetes://api" in dump and "PRIVATE KEY" not in dump
+
+
+async def test_an_unknown_authority_in_the_secret_believes_no_server(world: World) -> None:
+    world.held.put("other", **key_pair(world, "first"), **{"ca.crt": Authority("another").root})
+    refused = world.refused
+    await world.are(*by_secret("other"))
+    assert (await world.ask("http://api.example.com/", "240.0.0.7"))[0] == 503
+    await world.client.logged("CERTIFICATE_VERIFY_FAILED", more_than=refused)
+
+
+@pytest.mark.parametrize(("name", "for_chosen"), [("forbidden", True), ("api", False)])
+async def test_who_may_not_have_the_secret_dials_nobody(world: World, name: str, for_chosen: bool) -> None:
+    world.held.put(name, **key_pair(world, "first"), **{"ca.crt": world.authority.root})
+    await world.are(*by_secret(name, for_chosen=for_chosen))
+    assert (await world.ask("http://api.example.com/", "240.0.0.7"))[0] == 503

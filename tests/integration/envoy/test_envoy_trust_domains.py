@@ -8,8 +8,9 @@ import envoy_views as views
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from envoy_pods import Authority, Mesh, Pod, can_make_networks, mesh
+from envoy_pods import Mesh, Pod, can_make_networks, mesh
 
+from fakes.issuing_authority import Authority
 from mutua.mesh.proxy_view import MtlsMode, Trust
 from mutua.secret import Secret
 

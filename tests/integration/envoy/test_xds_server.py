@@ -13,9 +13,10 @@ import pytest
 from cryptography import x509
 from envoy.config.listener.v3 import listener_pb2
 from envoy.service.discovery.v3 import discovery_pb2
-from envoy_pods import DISCOVERY_NAME, Authority
+from envoy_pods import DISCOVERY_NAME
 from google.protobuf import any_pb2
 
+from fakes.issuing_authority import Authority
 from mutua.envoy import inbound
 from mutua.envoy.resource_set import CLUSTER, ENDPOINT, LISTENER
 from mutua.errors import NotFoundError, RefusedError

@@ -18,6 +18,7 @@ from mutua.api import decode, kinds, security, validation
 from mutua.api.findings import Finding
 from mutua.ca.rollover import Pod
 from mutua.errors import MutuaError, NotFoundError, RefusedError
+from mutua.installation import access
 from mutua.mesh import build, request_authentication, workloads
 from mutua.mesh.departed import Departed
 from mutua.mesh.objects import ObjectSet
@@ -41,14 +42,17 @@ from mutua.programs.control_plane.settings import (
 from mutua.programs.control_plane.trust import Trust
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
 from mutua.servers import admin, debug, http, webhooks
+from mutua.servers.named_secrets import NamedSecretService
 from mutua.servers.plaintext import PlaintextCollector
 from mutua.servers.xds import SERVER_OPTIONS, XdsServer
 from mutua.sources import kubernetes
+from mutua.sources.credentials import Credentials
 from mutua.sources.key_sets import KeySets
 from mutua.sources.merge import Merge
 from mutua.spiffe import SpiffeId, TrustDomain
 from mutua.system import clock, logs
 from mutua.system.kube import KubeClient
+from mutua.system.kube_reviews import account_may
 from mutua.system.logs import Log
 from mutua.verdict import plaintext
 from mutua.verdict.plaintext import PlaintextEdge
@@ -76,6 +80,9 @@ class ControlPlane:
         self._configuration = ConfigurationFollower(kube, settings, self._version, self._rebuild.set)
         self._key_sets = KeySets(self._rebuild.set)
         self._xds = XdsServer(self._view)
+        self._secrets = NamedSecretService(
+            self._secrets_of, self._may_read, Credentials(kube, access.credentials_role(settings.namespace))
+        )
         self._plaintext = PlaintextCollector(self._plaintext_edge)
         self._policy_status = PolicyStatusWriter(
             kube, settings, self._judged, self._xds.statuses, lambda: self._key_sets.problems
@@ -137,6 +144,7 @@ class ControlPlane:
         server = grpc.aio.server(options=SERVER_OPTIONS)
         trust.add_to(server)
         self._xds.add_to(server)
+        self._secrets.add_to(server)
         self._plaintext.add_to(server)
         server.add_secure_port(f"{ANY_ADDRESS}:{XDS_PORT}", serving.grpc.client_certificate_required())
         server.add_secure_port(f"{ANY_ADDRESS}:{ENROLMENT_PORT}", serving.grpc.server_only())
@@ -199,6 +207,15 @@ class ControlPlane:
         """What a proxy is told. Raises as `_of_proxy`."""
         snapshot, workload = self._of_proxy(node, identity)
         return for_proxy(snapshot, Proxy(workload.namespace, workload.name))
+
+    def _secrets_of(self, node: Node, identity: SpiffeId) -> frozenset[str]:
+        """The secrets that DestinationRules give to a proxy. Raises as `_of_proxy`."""
+        return self._view(node, identity).outbound.credentials
+
+    async def _may_read(self, identity: SpiffeId, secret: str) -> bool:
+        """Whether a workload's account may read a secret of its namespace. Source: Istio asks for `list`."""
+        of = (self._kube, identity.namespace, identity.service_account)
+        return await account_may(*of, "list", "secrets") or await account_may(*of, "get", "secrets", secret)
 
     def _plaintext_edge(
         self, node: Node, identity: SpiffeId, client_address: str, port: int, refused: bool

@@ -62,7 +62,7 @@ def test_names_where_tools_look() -> None:
 
 def test_the_least_rights() -> None:
     """A change here is a change of what a stolen token of the control plane can do."""
-    (cluster,) = of_kind("ClusterRole")
+    cluster, to_be_bound = of_kind("ClusterRole")
     (own,) = of_kind("Role")
 
     def told(role: dict[str, Any]) -> set[str]:
@@ -79,6 +79,7 @@ def test_the_least_rights() -> None:
     stated = {f"{kind.group}/{kind.plural}/status: patch" for kind in kinds.policies()}
     assert told(cluster) == {f"{name}: get list watch" for name in watched} | stated | {
         "authentication.k8s.io/tokenreviews: create",
+        "authorization.k8s.io/subjectaccessreviews: create",
         "configmaps: create",
         "configmaps istio-ca-root-cert,istio-ca-crl: get list watch patch",
         f"{admission}/mutatingwebhookconfigurations istio-sidecar-injector: get list watch patch",
@@ -86,6 +87,10 @@ def test_the_least_rights() -> None:
     }
     assert told(own) == {"secrets: get list watch create patch", "configmaps: get list watch create patch"}
     assert not any("secrets" in line or "*" in line for line in told(cluster))
+    # Secrets of workloads' namespaces are readable where the namespace binds this role, and nowhere by itself.
+    assert told(to_be_bound) == {"secrets: get list watch"}
+    bound = {item["roleRef"]["name"] for kind in ("ClusterRoleBinding", "RoleBinding") for item in of_kind(kind)}
+    assert to_be_bound["metadata"]["name"] == "istiod-credentials-istio-system" not in bound
 
 
 def test_the_control_plane_is_never_injected() -> None:
@@ -269,7 +274,7 @@ def test_rights_for_an_external_authority_only_where_there_is_one() -> None:
 
     def rules(made: Installation) -> dict[str, Any]:
         everything = [item for part in manifests.components(made) for item in part.objects]
-        (role,) = [item for item in everything if item["kind"] == "ClusterRole"]
+        role = next(item for item in everything if item["kind"] == "ClusterRole")
         return {
             name: rule for rule in role["rules"] if "certificates" in rule["apiGroups"][0] for name in rule["resources"]
         }
