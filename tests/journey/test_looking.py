@@ -66,6 +66,50 @@ def test_every_proxy_is_in_step(looked_at: Journey, eventually: Eventually) -> N
     assert re.search(r"^web-\S+\.looked-at .* 4 \(CDS,LDS,EDS,RDS\)$", said(looked_at, "ps"), re.MULTILINE)
 
 
+# Istio's rules and ours let this pass, and Envoy does not: its ring has 8,388,608 places at most.
+REFUSED = f"""
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+metadata: {{name: too-large-a-ring, namespace: {NAMESPACE}}}
+spec:
+  host: web
+  trafficPolicy: {{loadBalancer: {{consistentHash: {{httpHeaderName: x, ringHash: {{minimumRingSize: 99999999}}}}}}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: another, namespace: {NAMESPACE}}}
+spec: {{selector: {{app: web}}, ports: [{{name: http, port: 80}}]}}
+"""
+
+
+def test_what_an_envoy_refuses_is_said_in_its_words_and_costs_nothing_else(
+    looked_at: Journey, eventually: Eventually
+) -> None:
+    """The refused cluster stays as it was, what changed beside it lands, and the difference is shown."""
+    assert said(looked_at, "ps", "deploy/web").count(" Match") == 3
+    looked_at.must("apply", "-f", "-", stdin=REFUSED)
+    try:
+        eventually(lambda: "ERROR" in said(looked_at, "ps", "-v", "1"), 10)
+        shown = looked_at.mutua("ps", "deploy/web", "-n", NAMESPACE)
+        assert (
+            "refused CDS outbound|80||web.looked-at.svc.cluster.local: Proto constraint validation failed"
+            in shown.stderr
+        )
+        assert "value must be less than or equal to 8388608" in shown.stderr
+        assert "caused by DestinationRule looked-at/too-large-a-ring\n" in shown.stderr
+        assert "Clusters Don't Match\n--- Istiod Clusters\n+++ Envoy Clusters\n" in shown.stdout
+        assert '\n-    "minimumRingSize": "99999999"\n' in shown.stdout
+        assert "Listeners Match" in shown.stdout
+        clusters = said(looked_at, "pc", "cluster", "deploy/web", "--fqdn", "looked-at")
+        assert re.search(r"^web\.looked-at\S+ +80 .* EDS +$", clusters, re.MULTILINE)  # as it was, without the rule
+        assert re.search(r"^another\.looked-at\S+ +80 ", clusters, re.MULTILINE)
+        for host in ("web", "another"):
+            assert looked_at.curl("deploy/web", f"http://{host}", namespace=NAMESPACE) == (0, 200)
+    finally:
+        looked_at.must("delete", "-f", "-", stdin=REFUSED)
+    eventually(lambda: said(looked_at, "ps", "deploy/web").count(" Match") == 3, 10)
+
+
 def test_pages_of_the_control_plane_answer_nobody_without_a_token(looked_at: Journey) -> None:
     pod = looked_at.must("get", "pods", "-n", "istio-system", "-l", "app=istiod", "-o", "name").strip()
     address = looked_at.must("get", pod, "-n", "istio-system", "-o", "jsonpath={.status.podIP}")

@@ -97,7 +97,8 @@ def _pod(evidence: Evidence, side: Side, *, needs_sidecar: bool) -> Iterator[_An
 def _proxy(evidence: Evidence, side: Side) -> Iterator[_Answer]:
     if side.refused:
         words = "; ".join(side.refused)
-        cause = Cause("configuration-refused", f"The Envoy of {side} refused its configuration: {words}.")
+        sentence = f"The Envoy of {side} keeps its last good configuration, since it refused the new one: {words}."
+        cause = Cause("configuration-refused", sentence, fixes.edit(side.refused_objects))
         yield Look(f"Does the Envoy of {side} take its configuration?", False, words), cause
     question = f"Is the certificate of {side} valid?"
     held = side.certificate

@@ -44,6 +44,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     proxy_ready: bool = True
     connected: bool | None = None  # to the control plane; None: not known
     refused: tuple[str, ...] = ()  # what its Envoy refused, in Envoy's words
+    refused_objects: tuple[str, ...] = ()  # what that was made from, as in "DestinationRule shop/default"
     certificate: Certificate | None = None
     expected_identity: str = ""
 

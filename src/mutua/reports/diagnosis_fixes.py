@@ -1,5 +1,7 @@
 """The cures that a diagnosis proposes: commands to type, and the same as changes of objects."""
 
+from collections.abc import Iterable
+
 import msgspec
 
 from mutua.reports.diagnosis_facts import Change, Evidence, Fix, Side
@@ -16,6 +18,16 @@ def describe(side: Side) -> Fix:
 def agent_log(side: Side) -> Fix:
     """What the sidecar itself says."""
     return Fix((f"kubectl logs {side.name} -n {side.namespace} -c istio-proxy --tail=50",))
+
+
+def edit(objects: Iterable[str]) -> Fix:
+    """Objects, each as in "DestinationRule shop/default", that a person must correct."""
+    commands = []
+    for item in objects:
+        kind, _, where = item.partition(" ")
+        namespace, _, name = where.partition("/")
+        commands.append(f"kubectl edit {kind.lower()} {name} -n {namespace}")
+    return Fix(tuple(commands))
 
 
 def restart(*sides: Side) -> Fix:

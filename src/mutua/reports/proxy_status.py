@@ -138,6 +138,12 @@ def refusals(proxies: Iterable[ProxyState]) -> list[str]:
     ]
 
 
+def refused_objects(proxies: Iterable[ProxyState]) -> list[str]:
+    """The objects behind what these proxies refused, each once."""
+    found = (item.object for proxy in proxies for kind in proxy.types for item in kind.rejected)
+    return list(dict.fromkeys(filter(None, found)))
+
+
 def _in_order(proxy: ProxyState) -> list[TypeState]:
     order = ("CDS", "LDS", "EDS", "RDS")
     sent = [item for item in proxy.types if item.state is not SyncState.NOT_SENT]

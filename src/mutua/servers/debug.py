@@ -8,21 +8,24 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from starlette.applications import Starlette
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from mutua.ca.caller import TokenReviewStatus
 from mutua.installation.access import DEBUG_ACCOUNT, DEBUG_AUDIENCE
+from mutua.reports import envoy_words
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState, Rejected, TypeState, cause
 from mutua.servers.plaintext import Seen
 from mutua.servers.xds_connection import ProxyStatus
 from mutua.system.logs import Log
 from mutua.xds.node import Node
+from mutua.xds.sync_state import Sent
 
 REMEMBERED_SECONDS: Final = 5.0
 """How long a token that was revoked may still open a page."""
@@ -32,27 +35,50 @@ _log: Final = Log("debug")
 Review = Callable[[str, tuple[str, ...]], Awaitable[TokenReviewStatus]]
 """(token, audiences) → what the API server says about it."""
 
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+
+class SentTo(Protocol):
+    """What the proxy of a pod was sent last, as `XdsServer.sent` tells it."""
+
+    def __call__(self, namespace: str, pod: str, *, bodies: bool) -> Iterable[Sent]:
+        """() if the pod's proxy is not connected."""
+
 
 def application(
     review: Review,
     namespace: str,
     proxies: Callable[[str], Iterable[ProxyState]],
     plaintext: Callable[[str], Iterable[PlaintextSeen]],
+    sent: SentTo,
 ) -> Starlette:
-    """The pages `syncz` and `plaintext`, each a list of JSON objects; `?namespace=` chooses one, "" is all."""
+    """The pages, each a list of JSON objects.
+
+    `syncz` and `plaintext`: `?namespace=` chooses one, "" is all. `sent`: what the proxy of `?pod=` in `?namespace=`
+    was sent last, with `&bodies=true` also the resources; they hold no key.
+    """
     reviewed = _Reviewed(review)
 
-    def page(content: Callable[[str], Iterable[msgspec.Struct]]) -> Callable[[Request], Awaitable[Response]]:
+    def page(content: Callable[[QueryParams], Iterable[msgspec.Struct]]) -> Endpoint:
         async def show(request: Request) -> Response:
             if refusal := await _refusal(request, reviewed, namespace):
                 _log.warn("look refused", page=request.url.path, reason=refusal)
                 return JSONResponse({"error": "a token for this page is needed"}, HTTPStatus.UNAUTHORIZED)
-            shown = content(request.query_params.get("namespace", ""))
+            shown = content(request.query_params)
             return Response(msgspec.json.encode(list(shown)), media_type="application/json")
 
         return show
 
-    return Starlette(routes=[Route("/syncz", page(proxies)), Route("/plaintext", page(plaintext))])
+    def sent_to(asked: QueryParams) -> Iterable[Sent]:
+        return sent(asked.get("namespace", ""), asked.get("pod", ""), bodies=asked.get("bodies") == "true")
+
+    return Starlette(
+        routes=[
+            Route("/syncz", page(lambda asked: proxies(asked.get("namespace", "")))),
+            Route("/plaintext", page(lambda asked: plaintext(asked.get("namespace", "")))),
+            Route("/sent", page(sent_to)),
+        ]
+    )
 
 
 class _Reviewed:
@@ -108,8 +134,8 @@ def proxy_states(
                     item.type,
                     item.state,
                     tuple(
-                        Rejected(name, reason, cause(name, reason, rule_of(each.node, name)))
-                        for name, reason in item.rejected
+                        Rejected(name, envoy_words.reason(words), cause(name, words, rule_of(each.node, name)))
+                        for name, words in item.rejected
                     ),
                 )
                 for item in each.types

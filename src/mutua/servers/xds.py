@@ -20,6 +20,7 @@ from mutua.system.logs import Log
 from mutua.xds import rollout, stream
 from mutua.xds.node import Node
 from mutua.xds.rollout import Phase, Rollout
+from mutua.xds.sync_state import Sent
 
 SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 
@@ -164,6 +165,13 @@ class XdsServer:
         for connection in list(self._connections.values()):
             if namespace in ("", connection.node.namespace):
                 yield connection.status()
+
+    def sent(self, namespace: str, pod: str, *, bodies: bool) -> tuple[Sent, ...]:
+        """What one proxy was sent last; () if it is not connected here."""
+        for each in self._connections.values():
+            if (each.node.namespace, each.node.pod) == (namespace, pod):
+                return each.sent(bodies=bodies)
+        return ()
 
     def _look_up(self, connection: Connection) -> None:
         """Note what the proxy should have."""

@@ -15,7 +15,7 @@ from mutua.xds import status, stream, wire
 from mutua.xds.node import Node
 from mutua.xds.status import TypeStatus
 from mutua.xds.stream import Step, Stream
-from mutua.xds.sync_state import SyncState
+from mutua.xds.sync_state import Sent, SyncState
 
 _log: Final = Log("xds")
 
@@ -116,3 +116,7 @@ class Connection:
             error=self.error,
             on_its_way=self.view is not self.target and self.view != self.target,
         )
+
+    def sent(self, *, bodies: bool) -> tuple[Sent, ...]:
+        """What this proxy was sent last; with `bodies` also the resources themselves."""
+        return status.sent(self.state, bodies=bodies)

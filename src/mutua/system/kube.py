@@ -152,6 +152,16 @@ class KubeClient:
                 return Collection(page.metadata.resource_version, tuple(objects))
             params["continue"] = page.metadata.continue_
 
+    async def pod_log(self, namespace: str, pod: str, container: str, lines: int) -> str:
+        """The last lines of what a container printed."""
+        body = await self.request(
+            "GET",
+            PODS.path(namespace, pod, "log"),
+            action=f"read the log of {namespace}/{pod}",
+            params={"container": container, "tailLines": str(lines)},
+        )
+        return body.decode(errors="replace")
+
     async def create(self, resource: Resource, body: Object, namespace: str = "", subresource: str = "") -> Object:
         """The object as stored. Raises KubeConflictError if it exists."""
         name = str(body.get("metadata", {}).get("name", ""))

@@ -1,6 +1,8 @@
-"""How far a proxy is with one type of resource."""
+"""How far a proxy is with one type of resource, and what it was sent of it. Costs nothing to import."""
 
 from enum import StrEnum
+
+import msgspec
 
 
 class SyncState(StrEnum):
@@ -10,3 +12,12 @@ class SyncState(StrEnum):
     STALE = "STALE"
     NOT_SENT = "NOT SENT"
     ERROR = "ERROR"
+
+
+class Sent(msgspec.Struct, frozen=True):
+    """One resource that the control plane sent to a proxy. `body` is a serialised google.protobuf.Any, or b""."""
+
+    type: str  # CDS, EDS, LDS, RDS
+    name: str
+    version: str
+    body: bytes = b""

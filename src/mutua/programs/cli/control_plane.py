@@ -5,11 +5,13 @@ import contextlib
 import ssl
 import time
 from typing import NamedTuple, TypeVar
+from urllib.parse import urlencode
 
 import msgspec
 
 from mutua.errors import NotFoundError
 from mutua.installation.access import DEBUG_ACCOUNT, DEBUG_AUDIENCE, ROOT_CONFIG_MAP
+from mutua.programs.cli.common import PodName
 from mutua.programs.cli.main import Options
 from mutua.programs.control_plane.settings import WEBHOOK_PORT
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
@@ -17,6 +19,7 @@ from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeError
 from mutua.system.kube_pod_http import Kept, PodHttp
 from mutua.system.kube_resources import CONFIG_MAPS, PODS
+from mutua.xds.sync_state import Sent
 
 T = TypeVar("T")
 _TOKEN_SECONDS = 600
@@ -114,6 +117,12 @@ class _Access(NamedTuple):
     def of(self, kube: KubeClient, pod: str) -> PodHttp:
         name = f"istiod.{self.namespace}.svc"
         return PodHttp(kube, self.namespace, pod, WEBHOOK_PORT, tls=self.tls, server_name=name)
+
+
+async def sent(kube: KubeClient, chosen: Options, pod: PodName, *, bodies: bool = False) -> list[Sent]:
+    """What a pod's proxy was sent last, by the replica that it is connected to. Raises NotFoundError, KubeError."""
+    query = urlencode({"namespace": pod.namespace, "pod": pod.name, "bodies": str(bodies).lower()})
+    return await _ask(kube, chosen, f"/debug/sent?{query}", Sent)
 
 
 async def _replicas(kube: KubeClient, chosen: Options) -> list[str]:

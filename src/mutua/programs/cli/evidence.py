@@ -13,7 +13,7 @@ from mutua.injection import decide, selectors
 from mutua.mesh.services import Service
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
-from mutua.programs.cli import common, control_plane, envoy_source, live
+from mutua.programs.cli import common, control_plane, envoy_difference, envoy_source, live
 from mutua.programs.cli.common import PodName
 from mutua.programs.cli.main import Options
 from mutua.reports import held_certificates, proxy_status, sockets
@@ -147,6 +147,7 @@ class Gatherer:
     async def _with_proxy(self, side: Side) -> Side:
         known = self._connected
         mine = [state for state in known or () if (state.namespace, state.pod) == (side.namespace, side.name)]
+        mine = await envoy_difference.with_whole_words(self._kube, mine)
         try:
             dump = await PodHttp(self._kube, side.namespace, side.name).get_json(envoy_source.DUMP)
         except MutuaError:
@@ -155,6 +156,7 @@ class Gatherer:
             side,
             connected=None if known is None else bool(mine),
             refused=tuple(proxy_status.refusals(mine)),
+            refused_objects=tuple(proxy_status.refused_objects(mine)),
             certificate=held_certificates.held(dump),
         )
 

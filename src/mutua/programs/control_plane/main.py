@@ -40,6 +40,7 @@ from mutua.programs.control_plane.settings import (
     from_environment,
 )
 from mutua.programs.control_plane.trust import Trust
+from mutua.reports import resource_origin
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
 from mutua.servers import admin, debug, http, webhooks
 from mutua.servers.named_secrets import NamedSecretService
@@ -160,20 +161,14 @@ class ControlPlane:
         def seen(namespace: str) -> list[PlaintextSeen]:
             return debug.plaintext_seen(self._plaintext.edges_to(namespace))
 
-        return debug.application(trust.review_token, settings.namespace, proxies, seen)
+        return debug.application(trust.review_token, settings.namespace, proxies, seen, self._xds.sent)
 
     def _rule_of(self, node: Node, resource: str) -> str:
-        """The DestinationRule that shaped a proxy's outbound cluster; "" if none did."""
-        direction, _, rest = resource.partition("|")
-        if self._snapshot is None or direction != "outbound":
+        """The DestinationRule that shaped a resource of a proxy; "" if none did."""
+        if self._snapshot is None:
             return ""
-        port, _, host = rest.split("|", 2)
         outbound = for_proxy(self._snapshot, Proxy(node.namespace, node.pod)).outbound
-        for service in outbound.services:
-            for item in service.ports:
-                if (service.host, str(item.number)) == (host, port) and item.destination_rule:
-                    return f"DestinationRule {item.destination_rule.namespace}/{item.destination_rule.name}"
-        return ""
+        return resource_origin.destination_rule(outbound, resource)
 
     async def _publish(self) -> None:
         """Objects or configuration changed: what they mean now, to every proxy for which it means something else."""

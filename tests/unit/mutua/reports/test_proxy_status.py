@@ -1,6 +1,8 @@
 """The tables of proxy-status, and what they say of a refusal."""
 
-from mutua.reports import proxy_status
+import pytest
+
+from mutua.reports import envoy_words, proxy_status
 from mutua.reports.proxy_status import ProxyState, Rejected, TypeState
 from mutua.xds.sync_state import SyncState
 
@@ -45,3 +47,29 @@ def test_the_object_behind_a_refusal_is_found_in_envoys_words_or_is_the_clusters
     assert proxy_status.cause("virtualInbound", words) == "AuthorizationPolicy shop/paths"
     assert proxy_status.cause("outbound|80||web", "no", "DestinationRule shop/web") == "DestinationRule shop/web"
     assert proxy_status.cause("virtualInbound", "no") == ""
+
+
+REPEATED = 'goo.gle/debugstr  \nname: "outbound|80||web"\ntype: EDS\n'
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("no such\n  filter", "no such filter"),
+        (f"{REPEATED}}}\n: Proto constraint validation failed (x)", "Proto constraint validation failed (x)"),
+        (f"{REPEATED}com...(truncated)", envoy_words.CUT_SHORT),
+        (f"Error adding cluster web: {REPEATED}...", f"Error adding cluster web: {envoy_words.CUT_SHORT}"),
+    ],
+)
+def test_the_reason_is_told_without_the_resource_that_envoy_repeats(words: str, reason: str) -> None:
+    assert envoy_words.reason(words) == reason
+
+
+def test_a_reason_that_was_cut_short_is_found_in_envoys_log() -> None:
+    log = (
+        f"warning rejected: {REPEATED}}}\n: an old reason\tthread=2\n"
+        f'warning rejected: {REPEATED}}}\n: the reason\tthread=2\nname: "other"\n: another\n'
+    )
+
+    assert envoy_words.logged_reason(log, "outbound|80||web") == "the reason"
+    assert envoy_words.logged_reason(log, "outbound|80||none") == ""

@@ -12,7 +12,7 @@ from mutua.servers.xds_connection import ProxyStatus
 from mutua.spiffe import SpiffeId
 from mutua.xds.node import Node
 from mutua.xds.status import TypeStatus
-from mutua.xds.sync_state import SyncState
+from mutua.xds.sync_state import Sent, SyncState
 
 GOOD = "system:serviceaccount:istio-system:mutua-debug"
 SEEN = PlaintextSeen("shop/client", "shop/web", 80, False, 3, "the client has no sidecar")
@@ -26,7 +26,13 @@ def pages(status: TokenReviewStatus | Exception) -> TestClient:
         return status
 
     return TestClient(
-        debug.application(review, "istio-system", lambda _: [], lambda where: [SEEN] if where != "other" else [])
+        debug.application(
+            review,
+            "istio-system",
+            lambda _: [],
+            lambda where: [SEEN] if where != "other" else [],
+            lambda namespace, pod, bodies: [Sent("CDS", f"{namespace}/{pod}", "1", b"body" if bodies else b"")],
+        )
     )
 
 
@@ -41,6 +47,15 @@ def test_the_right_token_opens_the_page() -> None:
     assert msgspec.json.decode(answer.content, type=list[PlaintextSeen]) == [SEEN]
 
 
+@pytest.mark.parametrize(("query", "body"), [("", b""), ("&bodies=true", b"body"), ("&bodies=1", b"")])
+def test_what_a_proxy_was_sent(query: str, body: bytes) -> None:
+    answer = pages(reviewed(GOOD)).get(
+        f"/sent?namespace=shop&pod=web-1{query}", headers={"Authorization": "Bearer token"}
+    )
+
+    assert msgspec.json.decode(answer.content, type=list[Sent]) == [Sent("CDS", "shop/web-1", "1", body)]
+
+
 @pytest.mark.parametrize(
     "status",
     [
@@ -51,7 +66,7 @@ def test_the_right_token_opens_the_page() -> None:
         ConnectionError("no API server"),
     ],
 )
-@pytest.mark.parametrize("page", ["/syncz", "/plaintext"])
+@pytest.mark.parametrize("page", ["/syncz", "/plaintext", "/sent"])
 def test_any_other_token_opens_nothing(page: str, status: TokenReviewStatus | Exception) -> None:
     assert pages(status).get(page, headers={"Authorization": "Bearer token"}).status_code == 401
 
@@ -98,7 +113,7 @@ def test_who_looks_often_is_reviewed_now_and_then(monkeypatch: pytest.MonkeyPatc
         asked.append(token)
         return reviewed(GOOD, authenticated=token != "bad")
 
-    client = TestClient(debug.application(review, "istio-system", lambda _: [], lambda _: []))
+    client = TestClient(debug.application(review, "istio-system", lambda _: [], lambda _: [], lambda *_, bodies: []))
     codes = []
     for token, moment in (("a", 0.0), ("a", 4.9), ("a", 5.1), ("bad", 6.0), ("bad", 6.1)):  # noqa: B007 - the clock
         codes.append(client.get("/syncz", headers={"Authorization": f"Bearer {token}"}).status_code)
