@@ -96,16 +96,18 @@ def _reads_status(kind: Kind, data: Mapping[Any, Any]) -> bool:
 
 def _tls(config: MeshConfig) -> Iterator[Violation]:
     """Names that Envoy does not know, or that give away past traffic. They are left out of what sidecars speak."""
-    tls = config.mesh_mtls
+    mesh, others = config.mesh_mtls, config.tls_defaults
     for field, names, known in (
-        ("cipherSuites", tls.cipher_suites, CIPHER_SUITES),
-        ("ecdhCurves", tls.ecdh_curves, ECDH_CURVES),
+        ("meshMTLS.cipherSuites", mesh.cipher_suites, CIPHER_SUITES),
+        ("meshMTLS.ecdhCurves", mesh.ecdh_curves, ECDH_CURVES),
+        ("tlsDefaults.cipherSuites", others.cipher_suites, CIPHER_SUITES),
+        ("tlsDefaults.ecdhCurves", others.ecdh_curves, ECDH_CURVES),
     ):
         for index, name in enumerate(names):
             if name not in known:
                 ours = "" if known & set(names) else "; none is left, so our own are used"
                 message = f"{name!r} is not used{ours}"
-                yield error(f"meshMTLS.{field}[{index}]", message, f"known are {', '.join(sorted(known))}")
+                yield error(f"{field}[{index}]", message, f"known are {', '.join(sorted(known))}")
 
 
 @cache

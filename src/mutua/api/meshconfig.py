@@ -44,7 +44,10 @@ ECDH_CURVES = frozenset({"X25519MLKEM768", "X25519", "P-256", "P-384", "P-521"})
 
 
 class TlsConfig(Lenient, frozen=True):
-    """`meshMTLS`: between sidecars. `ecdhCurves`, `cipherSuites`: empty means ours, and unknown names are left out."""
+    """`meshMTLS`: between sidecars; `tlsDefaults`: TLS of DestinationRules, whose lowest version is no setting.
+
+    `ecdhCurves`, `cipherSuites`: empty means ours, and unknown names are left out.
+    """
 
     min_protocol_version: TlsProtocol = TlsProtocol.TLS_AUTO
     ecdh_curves: tuple[str, ...] = ()
@@ -153,6 +156,7 @@ class MeshConfig(Lenient, frozen=True):
     enable_auto_mtls: bool = True
     outbound_traffic_policy: OutboundTrafficPolicy = OutboundTrafficPolicy()
     mesh_mtls: TlsConfig = msgspec.field(default=TlsConfig(), name="meshMTLS")
+    tls_defaults: TlsConfig = TlsConfig()
     path_normalization: PathNormalization = PathNormalization()
     protocol_detection_timeout: Duration = "5s"
     default_config: dict[str, Any] = msgspec.field(default_factory=dict)  # ProxyConfig, read by the injector

@@ -71,7 +71,7 @@ def client(
     has_files = bool(tls.client_certificate and tls.private_key)
     if tls.credential_refused or (tls.mode is ClientTlsMode.MUTUAL and not (tls.credential_name or has_files)):
         return None
-    common = _parameters(mesh, alpn)
+    common = _parameters(alpn, "", mesh.outside_cipher_suites, mesh.outside_ecdh_curves)
     if tls.credential_name:
         authorities = _given_secret(names.credential_authorities(tls.credential_name))
     else:
@@ -99,23 +99,23 @@ def raw() -> base_pb2.TransportSocket:
     )
 
 
-def _parameters(mesh: MeshView, alpn: tuple[str, ...]) -> Any:
-    """Versions, suites and curves of the mesh, the same on both sides."""
+def _parameters(alpn: tuple[str, ...], least: str, suites: tuple[str, ...], curves: tuple[str, ...]) -> Any:
+    """Versions, suites and curves of one side."""
     return tls_pb2.CommonTlsContext(
         alpn_protocols=alpn,
         tls_params=common_pb2.TlsParameters(
-            tls_minimum_protocol_version=_VERSIONS.get(mesh.min_tls_version, common_pb2.TlsParameters.TLSv1_2),
+            tls_minimum_protocol_version=_VERSIONS.get(least, common_pb2.TlsParameters.TLSv1_2),
             # As a client Envoy offers at most TLS 1.2 unless told otherwise.
             tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
-            cipher_suites=mesh.cipher_suites or DEFAULT_CIPHER_SUITES,
-            ecdh_curves=mesh.ecdh_curves,
+            cipher_suites=suites or DEFAULT_CIPHER_SUITES,
+            ecdh_curves=curves,
         ),
     )
 
 
 def _workload_context(mesh: MeshView, alpn: tuple[str, ...], expected: list[Any]) -> Any:
     """The workload's own certificate, and a check against the mesh's roots and `expected` names."""
-    common = _parameters(mesh, alpn)
+    common = _parameters(alpn, mesh.min_tls_version, mesh.cipher_suites, mesh.ecdh_curves)
     common.tls_certificate_sds_secret_configs.append(_workload_secret(names.WORKLOAD_CERTIFICATE))
     validation = common.combined_validation_context
     validation.default_validation_context.match_typed_subject_alt_names.extend(expected)

@@ -77,14 +77,20 @@ def mesh_view(settings: Settings) -> MeshView:
             if tls.min_protocol_version is TlsProtocol.TLS_AUTO
             else tls.min_protocol_version.value
         ),
-        ecdh_curves=tuple(name for name in tls.ecdh_curves if name in ECDH_CURVES) or default.ecdh_curves,
-        cipher_suites=tuple(name for name in tls.cipher_suites if name in CIPHER_SUITES),
+        ecdh_curves=_known(tls.ecdh_curves, ECDH_CURVES) or default.ecdh_curves,
+        cipher_suites=_known(tls.cipher_suites, CIPHER_SUITES),
+        outside_ecdh_curves=_known(config.tls_defaults.ecdh_curves, ECDH_CURVES) or default.outside_ecdh_curves,
+        outside_cipher_suites=_known(config.tls_defaults.cipher_suites, CIPHER_SUITES),
         outbound_allow_any=config.outbound_traffic_policy.mode is OutboundMode.ALLOW_ANY,
         path_normalization=(Normalization.BASE if normalization is Normalization.DEFAULT else normalization).value,
         protocol_detection_timeout_ms=round(duration_seconds(config.protocol_detection_timeout) * 1000),
         upstream_mark=settings.upstream_mark,
         authorization_providers=authorization_providers.of_mesh(config.extension_providers),
     )
+
+
+def _known(names: Iterable[str], known: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in known)
 
 
 def trust_of(config: MeshConfig) -> Trust:

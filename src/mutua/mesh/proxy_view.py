@@ -339,6 +339,8 @@ class MeshView(Frozen, frozen=True):
     min_tls_version: str = "TLSV1_2"
     ecdh_curves: tuple[str, ...] = ("X25519MLKEM768", "X25519", "P-256")
     cipher_suites: tuple[str, ...] = ()
+    outside_ecdh_curves: tuple[str, ...] = ecdh_curves  # of TLS that is not the mesh's own: modes SIMPLE and MUTUAL
+    outside_cipher_suites: tuple[str, ...] = ()
     outbound_allow_any: bool = True  # outboundTrafficPolicy.mode
     path_normalization: str = "BASE"
     protocol_detection_timeout_ms: int = 5000  # 0 = wait for the client's first bytes without limit

@@ -99,12 +99,13 @@ class NamedSecretService:
         changed = asyncio.Event()
         async with AsyncExitStack() as stack:
 
-            async def follow(name: str) -> Followed:
-                return await stack.enter_async_context(self._secrets.follow(identity.namespace, name, changed))
+            async def follow(name: str, *, optional: bool) -> Followed:
+                following = self._secrets.follow(identity.namespace, name, changed, optional=optional)
+                return await stack.enter_async_context(following)
 
-            sources = [await follow(wanted.secret)]
+            sources = [await follow(wanted.secret, optional=False)]
             if wanted.is_authorities and await self._may_read(identity, wanted.name):
-                sources.insert(0, await follow(wanted.name))
+                sources.insert(0, await follow(wanted.name, optional=True))
             reading = asyncio.create_task(_read(requests, wanted.name))
             reviewing = asyncio.create_task(asyncio.sleep(self._review_seconds))
             changing = asyncio.create_task(changed.wait())

@@ -20,8 +20,9 @@ _LOG = Log("credentials")
 class Followed:
     """One secret as it is now. `data` None: there is none, or it cannot be read, as `problem` says."""
 
-    def __init__(self, namespace: str, name: str) -> None:
+    def __init__(self, namespace: str, name: str, *, optional: bool) -> None:
         self.namespace, self.name = namespace, name
+        self._say = _LOG.debug if optional else _LOG.warn
         self.data: Mapping[str, Secret] | None = None
         self.problem = ""
         self.is_known = asyncio.Event()  # it was looked for at least once
@@ -30,7 +31,7 @@ class Followed:
     def take(self, data: Mapping[str, Secret] | None, problem: str = "") -> None:
         """What it is from now on."""
         if problem and problem != self.problem:
-            _LOG.warn("a secret cannot be given to workloads", secret=f"{self.namespace}/{self.name}", problem=problem)
+            self._say("a secret cannot be given to workloads", secret=f"{self.namespace}/{self.name}", problem=problem)
         changed = data != self.data or problem != self.problem or not self.is_known.is_set()
         self.data, self.problem = data, problem
         self.is_known.set()
@@ -60,11 +61,16 @@ class Credentials:
         self._users: dict[tuple[str, str], int] = {}
 
     @asynccontextmanager
-    async def follow(self, namespace: str, name: str, changed: asyncio.Event) -> AsyncIterator[Followed]:
-        """The secret for the length of the block; `changed` is set whenever it is another."""
+    async def follow(
+        self, namespace: str, name: str, changed: asyncio.Event, *, optional: bool = False
+    ) -> AsyncIterator[Followed]:
+        """The secret for the length of the block; `changed` is set whenever it is another.
+
+        Nothing is said about one that is `optional` and not there.
+        """
         key = (namespace, name)
         if key not in self._followed:
-            made = Followed(namespace, name)
+            made = Followed(namespace, name, optional=optional)
             self._followed[key] = (
                 made,
                 asyncio.create_task(self._keep(made), name=f"follow secret {namespace}/{name}"),

@@ -216,7 +216,7 @@ def test_a_server_must_be_who_it_should_be_or_at_least_of_the_mesh(
         ClientTls(mode=ClientTlsMode.MUTUAL),
         ClientTls(mode=ClientTlsMode.MUTUAL, client_certificate="/cert.pem"),
         ClientTls(mode=ClientTlsMode.MUTUAL, private_key="/key.pem"),
-        ClientTls(mode=ClientTlsMode.SIMPLE, credential_name="a-secret"),
+        ClientTls(mode=ClientTlsMode.SIMPLE, credential_name="a-secret", credential_refused=True),
     ],
 )
 def test_what_is_missing_for_tls_refuses_traffic(tls: ClientTls) -> None:
