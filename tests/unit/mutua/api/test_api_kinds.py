@@ -56,10 +56,10 @@ def test_definitions_are_structural(kind: Kind) -> None:
 def test_columns_are_the_ones_that_people_know() -> None:
     shown = {kind.name: [column.name.upper() for column in kind.columns] for kind in kinds.ours()}
     assert shown == {
-        "PeerAuthentication": ["MODE", "AGE"],
-        "AuthorizationPolicy": ["ACTION", "AGE"],
-        "RequestAuthentication": [],
-        "DestinationRule": ["HOST", "AGE"],
+        "PeerAuthentication": ["MODE", "AGE", "PROXIES", "EFFECTIVE"],
+        "AuthorizationPolicy": ["ACTION", "AGE", "PROXIES", "EFFECTIVE"],
+        "RequestAuthentication": ["AGE", "PROXIES", "EFFECTIVE"],
+        "DestinationRule": ["HOST", "AGE", "PROXIES", "EFFECTIVE"],
         "ServiceEntry": ["HOSTS", "LOCATION", "RESOLUTION", "AGE"],
         "WorkloadEntry": ["AGE", "ADDRESS"],
     }
