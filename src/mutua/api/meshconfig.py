@@ -140,6 +140,12 @@ class ExtensionProvider(Lenient, frozen=True):
     envoy_ext_authz_grpc: GrpcAuthorizationProvider | None = None
 
 
+class DefaultProviders(Lenient, frozen=True):
+    """`defaultProviders`: who gets metrics where nobody says so; None = as if it said `prometheus`."""
+
+    metrics: tuple[str, ...] | None = None
+
+
 class MeshConfig(Lenient, frozen=True):
     """Settings of the whole mesh; every field has Istio's default, but one. Source: istio.mesh.v1alpha1.MeshConfig.
 
@@ -159,9 +165,17 @@ class MeshConfig(Lenient, frozen=True):
     tls_defaults: TlsConfig = TlsConfig()
     path_normalization: PathNormalization = PathNormalization()
     protocol_detection_timeout: Duration = "5s"
+    enable_prometheus_merge: bool = True
+    default_providers: DefaultProviders = DefaultProviders()
     default_config: dict[str, Any] = msgspec.field(default_factory=dict)  # ProxyConfig, read by the injector
     certificates: tuple[Certificate, ...] = ()
     ca_certificates: tuple[CertificateData, ...] = ()
     extension_providers: tuple[ExtensionProvider, ...] = ()
     default_destination_rule_export_to: tuple[str, ...] = ()
     default_service_export_to: tuple[str, ...] = ()
+
+    @property
+    def wants_metrics(self) -> bool:
+        """Whether sidecars count requests and connections: yes, unless the list of providers leaves Prometheus out."""
+        metrics = self.default_providers.metrics
+        return metrics is None or "prometheus" in metrics

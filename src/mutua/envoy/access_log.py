@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from envoy.config.accesslog.v3 import accesslog_pb2
 from envoy.config.core.v3 import base_pb2, grpc_service_pb2, substitution_format_string_pb2
+from envoy.data.accesslog.v3 import accesslog_pb2 as data_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
@@ -69,9 +70,17 @@ TEXT: Final = _text()
 
 
 def of_requests(mesh: MeshView) -> list[Any]:
-    """The log of requests and connections; empty if the mesh logs nothing."""
+    """The log of requests; empty if the mesh logs nothing."""
     logger = _logger(mesh)
     return [logger] if logger else []
+
+
+def of_connections(mesh: MeshView) -> list[Any]:
+    """The same of connections whose bytes nobody reads: one entry each, when it ends."""
+    loggers = of_requests(mesh)
+    for logger in loggers:
+        logger.filter.log_type_filter.types.append(data_pb2.TcpConnectionEnd)
+    return loggers
 
 
 def of_refused_connections(mesh: MeshView) -> list[Any]:
@@ -80,7 +89,7 @@ def of_refused_connections(mesh: MeshView) -> list[Any]:
     Nothing else sees these, because no request and no proxied byte ever came of them.
     """
     logger = _logger(mesh)
-    return [_only(logger, REFUSED_CONNECTION)] if logger else []
+    return [only(logger, REFUSED_CONNECTION)] if logger else []
 
 
 NO_FILTER_CHAIN: Final = "filter_chain_not_found"
@@ -119,10 +128,10 @@ def of_plaintext_connections() -> list[Any]:
         )
     )
     logger = accesslog_pb2.AccessLog(name="envoy.access_loggers.tcp_grpc", typed_config=packed(config))
-    return [_only(logger, WITHOUT_MUTUAL_TLS)]
+    return [only(logger, WITHOUT_MUTUAL_TLS)]
 
 
-def _only(logger: Any, expression: str) -> Any:
+def only(logger: Any, expression: str) -> Any:
     """The same logger for what a CEL expression is true of."""
     logger.filter.extension_filter.name = "envoy.access_loggers.extension_filters.cel"
     logger.filter.extension_filter.typed_config.CopyFrom(packed(cel_pb2.ExpressionFilter(expression=expression)))

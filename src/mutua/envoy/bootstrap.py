@@ -5,12 +5,21 @@ from typing import Any
 
 import msgspec
 
+from mutua.mesh import owners
+
 SDS_CLUSTER = "sds-grpc"
 XDS_CLUSTER = "xds-grpc"
 ADMIN_CLUSTER = "prometheus_stats"
+AGENT_CLUSTER = "agent"
+STATS_SCOPE = "mutua"
+"""Envoy's name of a statistic that the mesh's telemetry makes starts with it; what the agent prints leaves it out."""
 ADMIN_PORT = 15000
 READINESS_PORT = 15021
 METRICS_PORT = 15090
+ENVOY_PAGE = "/stats/envoy"
+"""Where the agent prints Envoy's statistics alone."""
+TRAFFIC_PAGE = "/stats/traffic"
+"""Where Envoy prints the counters of traffic alone: what the control plane reads."""
 CERTIFICATE_SECRET = "default"  # noqa: S105 - a resource's name
 ROOT_SECRET = "ROOTCA"  # noqa: S105 - a resource's name
 
@@ -25,7 +34,7 @@ _CONNECTION_LIMIT = _TYPE + "envoy.extensions.resource_monitors.downstream_conne
 
 # A statistic costs memory in every pod. These answer: is it connected, is mutual TLS on, what was refused, and why.
 _STATS_PREFIXES = (
-    "istio",
+    f"{STATS_SCOPE}.",
     "cluster_manager.",
     "listener_manager.",
     "server.",
@@ -39,6 +48,21 @@ _STATS_CONTAINED = (".ssl.", ".rbac.", ".jwt_authn.")
 _STATS_SUFFIXES = ("downstream_cx_active", "downstream_rq_active", "downstream_cx_total")
 
 Json = dict[str, Any]
+
+
+class Own(msgspec.Struct, frozen=True):
+    """The variables of Envoy's environment that say which workload it stands beside, and their values.
+
+    Configuration refers to the variables, so that it is the same for all proxies that share it.
+    """
+
+    workload: str = "MUTUA_WORKLOAD"
+    namespace: str = "MUTUA_NAMESPACE"
+    app: str = "MUTUA_APP"
+    canonical_service: str = "MUTUA_CANONICAL_SERVICE"
+
+
+OWN = Own()
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -62,6 +86,7 @@ class BootstrapSettings(msgspec.Struct, frozen=True, kw_only=True):
     admin_port: int = ADMIN_PORT
     readiness_port: int = READINESS_PORT
     metrics_port: int = METRICS_PORT
+    agent_port: int = 0  # where the agent answers; 0 = nowhere
     status_address: str = "0.0.0.0"  # noqa: S104 - the node probes the pod's address; only two paths answer
     max_downstream_connections: int = 100_000
 
@@ -69,6 +94,19 @@ class BootstrapSettings(msgspec.Struct, frozen=True, kw_only=True):
 def node_id(address: str, pod: str, namespace: str, cluster_domain: str = "cluster.local") -> str:
     """`sidecar~10.1.2.3~web-0.shop~shop.svc.cluster.local`. Source: Istio's node id; the control plane parses it."""
     return f"sidecar~{address}~{pod}.{namespace}~{namespace}.svc.{cluster_domain}"
+
+
+def environment(settings: BootstrapSettings) -> dict[str, str]:
+    """The variables that `OWN` names, as the node's metadata has them."""
+    metadata = settings.metadata
+    labels = metadata.get("LABELS") or {}
+    workload = str(metadata.get("WORKLOAD_NAME") or metadata.get("NAME") or "unknown")
+    return {
+        OWN.workload: workload,
+        OWN.namespace: str(metadata.get("NAMESPACE") or "unknown"),
+        OWN.app: owners.app(labels) or "unknown",
+        OWN.canonical_service: owners.canonical_service(labels, workload),
+    }
 
 
 _WATCHDOG: Json = {"miss_timeout": "2s", "megamiss_timeout": "10s"}
@@ -97,26 +135,26 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
             "static_resources": {
                 "listeners": [
                     _status_listener(
-                        "readiness", settings.status_address, settings.readiness_port, "/healthz/ready", "/ready"
+                        "readiness",
+                        settings.status_address,
+                        settings.readiness_port,
+                        {"/healthz/ready": (ADMIN_CLUSTER, "/ready")},
                     ),
                     _status_listener(
-                        "metrics",
-                        settings.status_address,
-                        settings.metrics_port,
-                        "/stats/prometheus",
-                        "/stats/prometheus",
+                        "metrics", settings.status_address, settings.metrics_port, _metrics_pages(settings)
                     ),
                 ],
                 "clusters": [
                     _local_cluster(ADMIN_CLUSTER, {"address": _address("127.0.0.1", settings.admin_port)}, http2=False),
+                    *_agent_cluster(settings),
                     _local_cluster(SDS_CLUSTER, {"address": {"pipe": {"path": settings.sds_socket}}}, http2=True),
                     _xds_cluster(settings),
                 ],
             },
             "cluster_manager": _cluster_manager(settings.mark),
-            # Nothing is pushed to a statistics sink, and a watchdog that looks ten times a second is all that an idle
-            # sidecar does: together they cost an idle Envoy most of its processor time.
-            "stats_flush_interval": "60s",
+            # Histograms are brought up to date when somebody asks. A timer for that, and a watchdog that looks ten
+            # times a second, would cost an idle Envoy most of its processor time.
+            "stats_flush_on_admin": True,
             "watchdogs": {"main_thread_watchdog": _WATCHDOG, "worker_watchdog": _WATCHDOG},
             "stats_config": {
                 "stats_matcher": {
@@ -266,15 +304,31 @@ def _http2(*, keepalive: bool) -> Json:
     }
 
 
-def _status_listener(name: str, address: str, port: int, path: str, admin_path: str) -> Json:
-    """One path of Envoy's admin interface, and nothing else of it, on a port that the node can reach."""
-    route = {
-        "match": {
-            "path": path,
-            "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
-        },
-        "route": {"cluster": ADMIN_CLUSTER, "prefix_rewrite": admin_path},
-    }
+def _metrics_pages(settings: BootstrapSettings) -> Mapping[str, tuple[str, str]]:
+    """The agent prints Envoy's statistics: Envoy itself would put its own name before Istio's."""
+    traffic = f"/stats/prometheus?usedonly&type=Counters&filter=^{STATS_SCOPE}%5C."
+    scraped = (AGENT_CLUSTER, ENVOY_PAGE) if settings.agent_port else (ADMIN_CLUSTER, "/stats/prometheus")
+    return {"/stats/prometheus": scraped, TRAFFIC_PAGE: (ADMIN_CLUSTER, traffic)}
+
+
+def _agent_cluster(settings: BootstrapSettings) -> list[Json]:
+    if not settings.agent_port:
+        return []
+    return [_local_cluster(AGENT_CLUSTER, {"address": _address("127.0.0.1", settings.agent_port)}, http2=False)]
+
+
+def _status_listener(name: str, address: str, port: int, pages: Mapping[str, tuple[str, str]]) -> Json:
+    """Pages for the node by path: each one path of Envoy's admin interface or of the agent, and no other of theirs."""
+    routes = [
+        {
+            "match": {
+                "path": path,
+                "headers": [{"name": ":method", "string_match": {"exact": "GET"}}],
+            },
+            "route": {"cluster": cluster, "prefix_rewrite": inner},
+        }
+        for path, (cluster, inner) in pages.items()
+    ]
     return {
         "name": name,
         "address": _address(address, port),
@@ -293,7 +347,7 @@ def _status_listener(name: str, address: str, port: int, path: str, admin_path: 
                             "common_http_protocol_options": {"idle_timeout": "60s"},
                             "route_config": {
                                 "name": name,
-                                "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}],
+                                "virtual_hosts": [{"name": name, "domains": ["*"], "routes": routes}],
                             },
                             "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {"@type": _ROUTER}}],
                         },

@@ -10,7 +10,7 @@ from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import endpoints, names, tls, traffic
+from mutua.envoy import endpoints, names, telemetry, tls, traffic
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration, packed, struct
 from mutua.envoy.resource_set import CLUSTER, Resource, resource
@@ -59,6 +59,7 @@ def outbound(
         rule = port.destination_rule
         config["config"] = names.destination_rule_path(rule.namespace, rule.name)  # type: ignore[assignment]
     cluster.metadata.filter_metadata["istio"].CopyFrom(struct(config))
+    _describe(cluster, service.host, service.name, service.namespace, port.number)
 
     if settings.tunnel or service.discovery is Discovery.NONE:
         # What was to go through somebody else's tunnel must not go around it.
@@ -146,13 +147,22 @@ def inbound_passthrough(mesh: MeshView) -> Resource:
 def passthrough(mesh: MeshView) -> Resource:
     """Any destination that the mesh does not know, as the application dialled it."""
     cluster = _original_destination(_cluster(mesh, names.PASSTHROUGH_CLUSTER))
+    _describe(cluster, telemetry.UNKNOWN, names.PASSTHROUGH_CLUSTER, telemetry.UNKNOWN, 0)
     cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].CopyFrom(packed(_http_options(Protocol.AUTO)))
     return resource(names.PASSTHROUGH_CLUSTER, CLUSTER, cluster)
 
 
 def blackhole(mesh: MeshView) -> Resource:
     """Nowhere."""
-    return _refusing(_cluster(mesh, names.BLACKHOLE_CLUSTER))
+    cluster = _cluster(mesh, names.BLACKHOLE_CLUSTER)
+    _describe(cluster, telemetry.UNKNOWN, names.BLACKHOLE_CLUSTER, telemetry.UNKNOWN, 0)
+    return _refusing(cluster)
+
+
+def _describe(cluster: Any, host: str, name: str, namespace: str, port: int) -> None:
+    """What metrics call the cluster: as configured, never as a request calls it."""
+    described = {"host": host, "name": name, "namespace": namespace, "port": str(port)}
+    cluster.metadata.filter_metadata[telemetry.METADATA].CopyFrom(struct(described))
 
 
 def _cluster(mesh: MeshView, name: str) -> Any:

@@ -11,8 +11,9 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import access_log, names
+from mutua.envoy import access_log, names, telemetry
 from mutua.envoy.pack import duration, packed
+from mutua.envoy.telemetry import Served
 from mutua.mesh.proxy_view import MeshView
 
 SERVER_NAME: Final = "istio-envoy"
@@ -35,19 +36,21 @@ FORGEABLE_HEADERS: Final = (
 _Manager: Final = http_connection_manager_pb2.HttpConnectionManager
 
 
-def inbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: list[Any]) -> Any:
+def inbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: list[Any], served: Served) -> Any:
     """HTTP from callers to the application. The caller's name comes from its certificate and from nowhere else.
 
     `routes`: as for `outbound_requests`.
     """
-    manager = _manager(mesh, stat_prefix, filters)
+    manager = _manager(mesh, stat_prefix, filters, telemetry.of_inbound_requests(mesh.telemetry, served))
     _set_routes(manager, routes)
     manager.server_name = SERVER_NAME
     manager.forward_client_cert_details = _Manager.SANITIZE_SET
     manager.set_current_client_cert_details.CopyFrom(
         _Manager.SetCurrentClientCertDetails(subject=wrappers_pb2.BoolValue(value=True), uri=True, dns=True)
     )
-    removals = [mutation_rules_pb2.HeaderMutation(remove=name) for name in FORGEABLE_HEADERS]
+    # Only a sidecar introduces itself; what comes in plaintext may be from anybody.
+    forgeable = FORGEABLE_HEADERS if served.mutual_tls else (*FORGEABLE_HEADERS, *telemetry.PEER_HEADERS.values())
+    removals = [mutation_rules_pb2.HeaderMutation(remove=name) for name in forgeable]
     manager.early_header_mutation_extensions.append(
         extension_pb2.TypedExtensionConfig(
             name="envoy.http.early_header_mutation.header_mutation",
@@ -59,38 +62,54 @@ def inbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: lis
 
 def outbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: list[Any]) -> Any:
     """HTTP from the application. `routes`: the name of a route resource, or a route configuration."""
-    manager = _manager(mesh, stat_prefix, filters)
+    manager = _manager(mesh, stat_prefix, filters, telemetry.of_outbound_requests(mesh.telemetry))
     _set_routes(manager, routes)
     manager.server_header_transformation = _Manager.PASS_THROUGH
     return _filter(manager)
 
 
-def bytes_to(
-    mesh: MeshView, cluster: str, stat_prefix: str = "", only_endpoint: Any = None, hash_policies: Iterable[Any] = ()
-) -> Any:
-    """Bytes, unread, to a cluster, or to one endpoint of it."""
-    proxy = tcp_proxy_pb2.TcpProxy(
-        hash_policy=hash_policies,
-        stat_prefix=stat_prefix or cluster,
-        cluster=cluster,
-        access_log=access_log.of_requests(mesh),
-    )
+def bytes_out(mesh: MeshView, cluster: str, only_endpoint: Any = None, hash_policies: Iterable[Any] = ()) -> Any:
+    """Bytes of the application, unread, to a cluster, or to one endpoint of it."""
+    proxy = _proxy(mesh, cluster, telemetry.of_outbound_connections(mesh.telemetry))
+    proxy.hash_policy.extend(hash_policies)
     if only_endpoint is not None:
         proxy.metadata_match.CopyFrom(only_endpoint)
-    return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
+    return _proxy_filter(proxy)
+
+
+def bytes_in(mesh: MeshView, cluster: str, served: Served) -> Any:
+    """Bytes of callers, unread, to the application."""
+    proxy = _proxy(mesh, cluster, telemetry.of_inbound_connections(mesh.telemetry, served))
+    if served.mutual_tls:
+        # The application hears of a caller only once that has proven who it is; and so does what counts connections.
+        proxy.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE
+        proxy.max_early_data_bytes.value = 0
+    return _proxy_filter(proxy)
 
 
 def blackhole(mesh: MeshView) -> Any:
     """Bytes to nowhere: the connection is closed."""
-    return bytes_to(mesh, names.BLACKHOLE_CLUSTER)
+    return _proxy_filter(_proxy(mesh, names.BLACKHOLE_CLUSTER, []))
 
 
-def _manager(mesh: MeshView, stat_prefix: str, filters: list[Any]) -> Any:
+def _proxy(mesh: MeshView, cluster: str, counting: list[Any]) -> Any:
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=cluster, cluster=cluster, access_log=[*access_log.of_connections(mesh), *counting]
+    )
+    proxy.access_log_options.flush_access_log_on_connected = bool(counting)
+    return proxy
+
+
+def _proxy_filter(proxy: Any) -> Any:
+    return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
+
+
+def _manager(mesh: MeshView, stat_prefix: str, filters: list[Any], counting: list[Any]) -> Any:
     manager = _Manager(
         stat_prefix=stat_prefix,
         codec_type=_Manager.AUTO,
         http_filters=filters,
-        access_log=access_log.of_requests(mesh),
+        access_log=[*access_log.of_requests(mesh), *counting],
         use_remote_address=wrappers_pb2.BoolValue(value=False),
         # No address is internal, whatever x-forwarded-for says: a peer's x-envoy-* headers set no timeout, retry or
         # statistics here. `internal_address_config` stays unset for that: an empty one would trust private addresses.

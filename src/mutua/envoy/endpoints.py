@@ -7,10 +7,11 @@ from envoy.config.core.v3 import address_pb2, base_pb2
 from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import names
+from mutua.envoy import names, telemetry
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import struct
 from mutua.envoy.resource_set import ENDPOINT, Resource, resource
+from mutua.mesh import owners
 from mutua.mesh.proxy_view import Endpoint, LoadAssignment
 
 TRANSPORT_SOCKET_MATCH: Final = "envoy.transport_socket_match"
@@ -57,7 +58,13 @@ def _endpoint(endpoint: Endpoint, addressable: bool) -> Any:
         load_balancing_weight=wrappers_pb2.UInt32Value(value=endpoint.weight),
     )
     metadata = made.metadata.filter_metadata
-    metadata["istio"].CopyFrom(struct({"workload": f"{endpoint.workload};{endpoint.namespace};;;"}))
+    labels = dict(endpoint.labels)
+    service = owners.canonical_service(labels, endpoint.workload)
+    metadata["istio"].CopyFrom(struct({"workload": f"{endpoint.workload};{endpoint.namespace};{service};;"}))
+    if endpoint.workload:
+        names = {"workload": endpoint.workload, "namespace": endpoint.namespace, "app": owners.app(labels)}
+        known = {key: value for key, value in (names | {"canonical_service": service}).items() if value}
+        metadata[telemetry.METADATA].CopyFrom(struct(known))
     if endpoint.mtls:
         # Here, and not on the cluster: a server's change of mode then touches endpoints only and drops no connection.
         metadata[TRANSPORT_SOCKET_MATCH].CopyFrom(struct({TLS_MODE_KEY: TLS_MODE_ISTIO}))

@@ -8,13 +8,14 @@ import msgspec
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_pb2
 
-from mutua.envoy import access_log, clusters, connections, listeners, names, routes, tls
+from mutua.envoy import access_log, clusters, connections, listeners, names, routes, telemetry, tls
 from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
 from mutua.envoy.filters.rbac import Providers
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration
 from mutua.envoy.resource_set import CLUSTER, LISTENER, ROUTE, Fragment, Resource, resource, section
+from mutua.envoy.telemetry import Served
 from mutua.mesh.proxy_view import InboundView, MeshView, MtlsMode, Protocol
 
 HANDSHAKE_TIMEOUT_SECONDS: Final = 15.0
@@ -123,13 +124,14 @@ def _chains(mesh: MeshView, view: InboundView, providers: Providers) -> Iterator
     for number, mode in unnamed:
         for way in WAYS[mode, Reading.AUTO]:
             name = names.VIRTUAL_INBOUND_HTTP if way.http else names.VIRTUAL_INBOUND
-            yield parts.chain(way, name, number, names.INBOUND_PASSTHROUGH_CLUSTER)
+            yield parts.chain(way, name, Served("", number, way.mutual_tls), names.INBOUND_PASSTHROUGH_CLUSTER)
     for port in view.ports:
         if port.number == names.INBOUND_PORT:
             continue
         for way in WAYS[port.mode, reading(port.protocol)]:
             name = names.address_listener(names.ANY_ADDRESS, port.number)
-            yield parts.chain(way, name, port.number, names.inbound_cluster(port.number))
+            served = Served(port.host, port.number, way.mutual_tls)
+            yield parts.chain(way, name, served, names.inbound_cluster(port.number))
 
 
 class _Parts:
@@ -137,24 +139,28 @@ class _Parts:
 
     def __init__(self, mesh: MeshView, view: InboundView, providers: Providers) -> None:
         self._mesh = mesh
-        self._for_requests = order.inbound_http(view, providers)
+        named = mesh.telemetry
+        self._for_requests = {known: order.inbound_http(view, providers, named=known) for known in {named, False}}
         self._for_bytes = order.inbound_tcp(view, providers)
+        self._first = [telemetry.remember_peer_namespace()] if mesh.telemetry else []
         self._tls_for_requests = tls.server(mesh, view.trust, tls.HTTP_SERVER_ALPN)
         self._tls_for_bytes = tls.server(mesh, view.trust, tls.TCP_SERVER_ALPN)
         self._handshake_timeout = duration(HANDSHAKE_TIMEOUT_SECONDS)
 
-    def chain(self, way: Way, name: str, port: int, cluster: str) -> Any:
+    def chain(self, way: Way, name: str, served: Served, cluster: str) -> Any:
         """The chain for connections of one kind to one port (0: any) and on to `cluster`; routes have its name."""
+        filters = list(self._first) if way.mutual_tls else []
         if way.http:
-            stat_prefix = f"inbound_{names.address_listener(names.ANY_ADDRESS, port)}"
-            filters = [connections.inbound_requests(self._mesh, stat_prefix, cluster, self._for_requests)]
+            stat_prefix = f"inbound_{names.address_listener(names.ANY_ADDRESS, served.port)}"
+            for_requests = self._for_requests[way.mutual_tls and self._mesh.telemetry]
+            filters.append(connections.inbound_requests(self._mesh, stat_prefix, cluster, for_requests, served))
         else:
-            filters = [*self._for_bytes, connections.bytes_to(self._mesh, cluster)]
+            filters += [*self._for_bytes, connections.bytes_in(self._mesh, cluster, served)]
         transport_socket = self._tls_for_requests if way.http else self._tls_for_bytes
         return listeners.filter_chain(
             name,
             filters,
-            destination_port=port,
+            destination_port=served.port,
             transport=way.transport,
             application_protocols=way.application_protocols,
             transport_socket=transport_socket if way.mutual_tls else None,

@@ -40,7 +40,7 @@ def fragment(mesh: MeshView, trust: Trust, view: OutboundView) -> Fragment:
     route_section = section(
         [
             *(routes.of_port(mesh, view, number, asked) for number, asked in http.items()),
-            *(routes.of_service(service, port) for service, port in sniffed),
+            *(routes.of_service(mesh, service, port) for service, port in sniffed),
         ]
     )
     listener_section = section(
@@ -78,7 +78,7 @@ def _listeners_by_address(mesh: MeshView, service: OutboundService, port: Outbou
         yield _address_listener(address, port.number, chains.to(names.service_route(service.host, port.number)))
     for address, number in _pods(service, port):
         chains = _Chains(mesh, port, cluster)
-        to_pod = chains.to(routes.to_one_endpoint(service, port, address), routes.only_endpoint(address))
+        to_pod = chains.to(routes.to_one_endpoint(mesh, service, port, address), routes.only_endpoint(address))
         yield _address_listener(address, number, to_pod)
 
 
@@ -111,7 +111,7 @@ class _Chains:
         carried = listeners.filter_chain(
             "",
             [
-                connections.bytes_to(
+                connections.bytes_out(
                     self._mesh,
                     self._cluster,
                     only_endpoint=only_endpoint,
@@ -171,7 +171,7 @@ def _shared_listener(mesh: MeshView, number: int, shared: Shared) -> Resource:
 
 def _carried(mesh: MeshView, host: str, port: OutboundPort) -> Any:
     cluster = names.outbound_cluster(port.number, host)
-    return connections.bytes_to(mesh, cluster, hash_policies=traffic.connection_hash_policies(port.traffic))
+    return connections.bytes_out(mesh, cluster, hash_policies=traffic.connection_hash_policies(port.traffic))
 
 
 def _of_requests(requests: Any, blocks: tuple[str, ...] = ()) -> Any:
@@ -231,5 +231,5 @@ def _catch_all(mesh: MeshView) -> Resource:
 
 def _to_unknown(mesh: MeshView) -> Any:
     if mesh.outbound_allow_any:
-        return connections.bytes_to(mesh, names.PASSTHROUGH_CLUSTER)
+        return connections.bytes_out(mesh, names.PASSTHROUGH_CLUSTER)
     return connections.blackhole(mesh)

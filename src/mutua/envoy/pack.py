@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf import any_pb2, duration_pb2, struct_pb2
+from xds.type.v3 import typed_struct_pb2
 
 MILLISECONDS = 1000
 NANOSECONDS_PER_MILLISECOND = 1_000_000
@@ -27,3 +28,13 @@ def struct(values: Mapping[str, str | Sequence[Mapping[str, str]]]) -> struct_pb
     made = struct_pb2.Struct()
     made.update(values)
     return made
+
+
+def typed_struct(type_name: str, value: Mapping[str, Any]) -> any_pb2.Any:
+    """A message that Envoy knows and our protobuf package does not, or not all of its fields: by names, as JSON has it.
+
+    Source: xds.type.v3.TypedStruct, which Envoy takes wherever it takes an extension's configuration.
+    """
+    made = typed_struct_pb2.TypedStruct(type_url=f"type.googleapis.com/{type_name}")
+    made.value.update(value)
+    return packed(made)

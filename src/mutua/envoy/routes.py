@@ -8,11 +8,18 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import endpoints, names, traffic
+from mutua.envoy import endpoints, names, telemetry, traffic
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration, packed, struct
 from mutua.envoy.resource_set import ROUTE, Resource, resource
-from mutua.mesh.proxy_view import MeshView, OutboundPort, OutboundService, OutboundView, TrafficSettings
+from mutua.mesh.proxy_view import (
+    ClientTlsMode,
+    MeshView,
+    OutboundPort,
+    OutboundService,
+    OutboundView,
+    TrafficSettings,
+)
 
 RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled"
 """Only what the server cannot have acted upon."""
@@ -41,6 +48,7 @@ def of_port(mesh: MeshView, view: OutboundView, number: int, services: Iterable[
             names.service_virtual_host(service.host, number),
             domains[service.host],
             [_to(names.outbound_cluster(number, service.host), _settings(service, number))],
+            _introduction(mesh, service, number),
         )
         for service in members
         if domains[service.host]
@@ -49,20 +57,21 @@ def of_port(mesh: MeshView, view: OutboundView, number: int, services: Iterable[
 
 
 @remembered(limit=32768)
-def of_service(service: OutboundService, port: OutboundPort) -> Resource:
+def of_service(mesh: MeshView, service: OutboundService, port: OutboundPort) -> Resource:
     """The routes of one service port that has an address of its own, so that any name means it."""
     host = names.service_virtual_host(service.host, port.number)
     cluster = names.outbound_cluster(port.number, service.host)
-    return _resource(
-        names.service_route(service.host, port.number), [_virtual_host(host, ["*"], [_to(cluster, port.traffic)])]
-    )
+    introduction = _introduction(mesh, service, port.number)
+    virtual_host = _virtual_host(host, ["*"], [_to(cluster, port.traffic)], introduction)
+    return _resource(names.service_route(service.host, port.number), [virtual_host])
 
 
-def to_one_endpoint(service: OutboundService, port: OutboundPort, address: str) -> Any:
+def to_one_endpoint(mesh: MeshView, service: OutboundService, port: OutboundPort, address: str) -> Any:
     """The routes of one pod of a headless service: the pod that the client chose, and no other."""
     route = _to(names.outbound_cluster(port.number, service.host), port.traffic)
     route.route.metadata_match.CopyFrom(only_endpoint(address))
-    virtual_host = _virtual_host(names.service_virtual_host(service.host, port.number), ["*"], [route])
+    host = names.service_virtual_host(service.host, port.number)
+    virtual_host = _virtual_host(host, ["*"], [route], _introduction(mesh, service, port.number))
     return _configuration(names.service_route(service.host, port.number), [virtual_host])
 
 
@@ -80,6 +89,7 @@ def inbound(cluster: str, port: int, told: Mapping[str, Any]) -> Resource:
     """
     route = _route(route_components_pb2.RouteAction(cluster=cluster, timeout=duration(0)))
     configuration = _configuration(cluster, [_virtual_host(names.inbound_virtual_host(port), ["*"], [route])])
+    configuration.request_headers_to_remove.extend(telemetry.PEER_HEADERS.values())
     for name, config in told.items():
         configuration.typed_per_filter_config[name].CopyFrom(config)
     return resource(cluster, ROUTE, configuration)
@@ -164,9 +174,16 @@ def _unknown(mesh: MeshView) -> Any:
     return _virtual_host("block_all", ["*"], [refusal])
 
 
-def _virtual_host(name: str, domains: list[str], routes: list[Any]) -> Any:
+def _introduction(mesh: MeshView, service: OutboundService, number: int) -> tuple[Any, ...]:
+    """The headers that tell a server of the mesh which workload calls. Nobody outside gets them."""
+    port = next((port for port in service.ports if port.number == number), None)
+    meshed = port and port.identities and port.tls.mode in (ClientTlsMode.AUTO, ClientTlsMode.ISTIO_MUTUAL)
+    return telemetry.own_names() if mesh.telemetry and meshed else ()
+
+
+def _virtual_host(name: str, domains: list[str], routes: list[Any], headers: Iterable[Any] = ()) -> Any:
     return route_components_pb2.VirtualHost(
-        name=name, domains=domains, routes=routes, include_request_attempt_count=True
+        name=name, domains=domains, routes=routes, include_request_attempt_count=True, request_headers_to_add=headers
     )
 
 

@@ -74,6 +74,7 @@ def injector_settings(
         exempt_by_mark=proxy.text("exemptBy", "uid") == "mark",
         upstream_mark=proxy.number("upstreamMark", InjectorSettings().upstream_mark),
         proxy_config=dict(mesh.default_config),
+        merge_metrics=mesh.enable_prometheus_merge,
     )
 
 

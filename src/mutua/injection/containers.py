@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from mutua.injection import scrape
 from mutua.injection.app_probes import STATUS_PORT
 from mutua.injection.settings import (
     CONTROL_PLANE_PORTS,
@@ -167,6 +168,9 @@ def _environment(settings: SidecarSettings, pod: Mapping[str, Any], owner: Owner
         _value("ISTIO_META_MESH_ID", mesh.mesh_id or mesh.trust_domain),
         _value("TRUST_DOMAIN", mesh.trust_domain),
     ]
+    if settings.merge_metrics and settings.readiness.status_port:
+        annotations = (pod.get("metadata") or {}).get("annotations") or {}
+        environment += scrape.variable(annotations, settings.readiness.status_port)
     if mesh.exempt_by_mark:
         environment.append(_value("MUTUA_UPSTREAM_MARK", str(mesh.upstream_mark)))
     if mesh.network:

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import msgspec
 
 from mutua.errors import InvalidInputError
-from mutua.injection import app_probes, containers, settings
+from mutua.injection import app_probes, containers, scrape, settings
 from mutua.injection.containers import INIT_CONTAINER, PROXY_CONTAINER, Object, Owner
 from mutua.injection.decide import STATUS
 from mutua.injection.selectors import REVISION_LABEL
-from mutua.injection.settings import InjectionError, InjectorSettings
+from mutua.injection.settings import InjectionError, InjectorSettings, SidecarSettings
+from mutua.mesh import owners
 
-_PODS_OF_A_REPLICA_SET = "pod-template-hash"
 _PLURALS = {
     "ReplicaSet": "replicasets",
     "Deployment": "deployments",
@@ -35,8 +35,12 @@ class Injection(NamedTuple):
 def inject(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> Injection:
     """The patch that gives `pod` its sidecar. Raises InjectionError if an annotation cannot be followed."""
     after = injected(pod, namespace, mesh)
-    sidecar = settings.for_pod((pod.get("metadata") or {}).get("annotations") or {}, mesh)
-    return Injection(_difference(pod, after), _warnings(after, sidecar.readiness.status_port))
+    annotations = (pod.get("metadata") or {}).get("annotations") or {}
+    sidecar = settings.for_pod(annotations, mesh)
+    warnings = _warnings(after, sidecar.readiness.status_port)
+    if sidecar.merge_metrics and (trouble := scrape.problem(annotations)):
+        warnings += (trouble,)
+    return Injection(_difference(pod, after), warnings)
 
 
 def injected(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> Object:
@@ -70,35 +74,28 @@ def injected(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> 
         "imagePullSecrets": None,
         "revision": mesh.revision,
     }
-    metadata["annotations"] = _annotations(annotations, own, mesh, msgspec.json.encode(status).decode())
+    metadata["annotations"] = _annotations(annotations, own, sidecar, msgspec.json.encode(status).decode())
     return after
 
 
 def owner_of(pod: Mapping[str, Any], namespace: str) -> Owner:
-    """The workload behind a pod: a Deployment rather than its ReplicaSet. A bare pod owns itself.
-
-    Source: Kubernetes names a Deployment's ReplicaSet `<deployment>-<pod-template-hash>`.
-    """
+    """The workload behind a pod: a Deployment rather than its ReplicaSet. A bare pod owns itself."""
     metadata = pod.get("metadata") or {}
     name = str(metadata.get("name") or str(metadata.get("generateName", "")).rstrip("-"))
     controllers = [reference for reference in metadata.get("ownerReferences") or () if reference.get("controller")]
     if not controllers:
         return Owner(name, namespace, "v1", "pods")
     controller = controllers[0]
-    name, kind, api_version = controller["name"], controller["kind"], controller["apiVersion"]
-    template = (metadata.get("labels") or {}).get(_PODS_OF_A_REPLICA_SET)
-    if kind == "ReplicaSet" and template and name.endswith(f"-{template}"):
-        name, kind = name.removesuffix(f"-{template}"), "Deployment"
-    return Owner(name, namespace, api_version, _PLURALS.get(kind, kind.lower() + "s"))
+    kind, name = owners.kind_and_name(controller["kind"], controller["name"], metadata.get("labels") or {})
+    return Owner(name, namespace, controller["apiVersion"], _PLURALS.get(kind, kind.lower() + "s"))
 
 
 def _labels(labels: Mapping[str, str], owner: Owner, mesh: InjectorSettings) -> dict[str, str]:
     """Existing labels win: they are the user's word. Source: Istio's canonical service."""
-    name = labels.get("app.kubernetes.io/name") or labels.get("app") or owner.name
     revision = labels.get("app.kubernetes.io/version") or labels.get("version") or "latest"
     added = {
         "security.istio.io/tlsMode": "istio",
-        "service.istio.io/canonical-name": name[:63].rstrip("-_."),
+        owners.CANONICAL_NAME_LABEL: owners.canonical_service(labels, owner.name),
         "service.istio.io/canonical-revision": revision,
     }
     if mesh.network:
@@ -107,16 +104,17 @@ def _labels(labels: Mapping[str, str], owner: Owner, mesh: InjectorSettings) -> 
 
 
 def _annotations(
-    annotations: Mapping[str, str], own: list[Object], mesh: InjectorSettings, status: str
+    annotations: Mapping[str, str], own: list[Object], sidecar: SidecarSettings, status: str
 ) -> dict[str, str]:
-    added = {REVISION_LABEL: mesh.revision}
+    added = {REVISION_LABEL: sidecar.mesh.revision}
     if own:
         added["kubectl.kubernetes.io/default-container"] = own[0]["name"]
         added["kubectl.kubernetes.io/default-logs-container"] = own[0]["name"]
-    if mesh.scrape_metrics and annotations.get("prometheus.io/scrape") is None:
-        added["prometheus.io/scrape"] = "true"
-        added["prometheus.io/port"] = str(settings.METRICS_PORT)
-        added["prometheus.io/path"] = "/stats/prometheus"
+    port = sidecar.readiness.status_port
+    if sidecar.merge_metrics and port:
+        return added | dict(annotations) | scrape.annotations_of(port) | {STATUS: status}
+    if sidecar.merge_metrics:
+        added |= scrape.annotations_of(settings.METRICS_PORT)
     return added | dict(annotations) | {STATUS: status}
 
 

@@ -9,6 +9,7 @@ import msgspec
 import yaml
 
 from mutua.errors import InvalidInputError
+from mutua.injection import scrape
 from mutua.injection.app_probes import STATUS_PORT
 
 READINESS_PORT = 15021
@@ -91,7 +92,7 @@ class InjectorSettings(msgspec.Struct, frozen=True):
     exempt_by_mark: bool = False
     upstream_mark: int = 1337
     proxy_config: dict[str, Any] = msgspec.field(default_factory=dict)
-    scrape_metrics: bool = True
+    merge_metrics: bool = True
 
 
 class SidecarSettings(msgspec.Struct, frozen=True):
@@ -106,6 +107,7 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     log_level: str
     component_log_level: str
     proxy_config: dict[str, Any]
+    merge_metrics: bool  # one page shows the application's metrics too, and the pod is annotated with it
 
 
 def for_pod(annotations: Mapping[str, str], mesh: InjectorSettings) -> SidecarSettings:
@@ -154,6 +156,7 @@ def for_pod(annotations: Mapping[str, str], mesh: InjectorSettings) -> SidecarSe
         log_level=annotations.get("sidecar.istio.io/logLevel", mesh.log_level),
         component_log_level=annotations.get("sidecar.istio.io/componentLogLevel", mesh.component_log_level),
         proxy_config=proxy_config,
+        merge_metrics=scrape.wanted(annotations, mesh_wide=mesh.merge_metrics),
     )
 
 

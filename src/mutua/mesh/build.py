@@ -84,6 +84,7 @@ def mesh_view(settings: Settings) -> MeshView:
         outbound_allow_any=config.outbound_traffic_policy.mode is OutboundMode.ALLOW_ANY,
         path_normalization=(Normalization.BASE if normalization is Normalization.DEFAULT else normalization).value,
         protocol_detection_timeout_ms=round(duration_seconds(config.protocol_detection_timeout) * 1000),
+        telemetry=config.wants_metrics,
         upstream_mark=settings.upstream_mark,
         authorization_providers=authorization_providers.of_mesh(config.extension_providers),
     )

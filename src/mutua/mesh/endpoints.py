@@ -78,7 +78,7 @@ def endpoint(workload: Workload, address: str, number: int, *, mtls: bool) -> En
         mtls=mtls,
         service_account=workload.service_account,
         namespace=workload.namespace,
-        workload=workload.name,
+        workload=workload.owner or workload.name,
         labels=workload.labels,
     )
 

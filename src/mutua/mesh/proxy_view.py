@@ -200,8 +200,8 @@ class Endpoint(Frozen, frozen=True):
     mtls: bool  # it has a sidecar, and the port's mode is not DISABLE
     service_account: str  # name within the namespace; "" where unknown
     namespace: str
-    workload: str = ""
-    labels: frozenset[tuple[str, str]] = frozenset()  # by which subsets choose
+    workload: str = ""  # what the pod belongs to: a Deployment, a StatefulSet, …
+    labels: frozenset[tuple[str, str]] = frozenset()  # by which subsets choose; metrics take names from them
     weight: int = 1
 
 
@@ -345,6 +345,7 @@ class MeshView(Frozen, frozen=True):
     path_normalization: str = "BASE"
     protocol_detection_timeout_ms: int = 5000  # 0 = wait for the client's first bytes without limit
     authorization_providers: tuple[AuthorizationProvider, ...] = ()  # ascending by name
+    telemetry: bool = True  # whether sidecars count requests and connections
     upstream_mark: int = 0  # SO_MARK that exempts Envoy's own sockets; 0 = exempt by uid
 
 

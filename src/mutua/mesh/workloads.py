@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from mutua.api.core import SIDECAR_CONTAINER, Pod
+from mutua.mesh import owners
 from mutua.mesh.proxy_view import Frozen
 from mutua.mesh.selectors import Labels, labels_of
 
@@ -24,6 +25,7 @@ class Workload(Frozen, frozen=True):
     has_sidecar: bool
     ready: bool
     named_ports: tuple[tuple[str, int], ...]  # container ports with a name, TCP, for targetPort by name
+    owner: str = ""  # the Deployment, StatefulSet, … that it belongs to; its own name if it belongs to none
     is_pod: bool = True
 
     def port_number(self, target: int | str) -> int | None:
@@ -42,12 +44,15 @@ def from_pod(pod: Pod) -> Workload | None:
         *spec.containers,
         *(container for container in spec.init_containers if container.restart_policy == "Always"),
     )
+    addresses = tuple(address.ip for address in status.pod_ips if address.ip) or (
+        (status.pod_ip,) if status.pod_ip else ()
+    )
     return Workload(
         namespace=metadata.namespace,
         name=metadata.name,
         labels=labels_of(metadata.labels),
         service_account=spec.service_account_name or DEFAULT_SERVICE_ACCOUNT,
-        addresses=() if spec.host_network else addresses(pod),
+        addresses=() if spec.host_network else tuple(address for address in addresses if address),
         has_sidecar=_has_sidecar(pod, {container.name for container in containers}),
         ready=any(condition.type == "Ready" and condition.status == "True" for condition in status.conditions),
         named_ports=tuple(
@@ -56,13 +61,16 @@ def from_pod(pod: Pod) -> Workload | None:
             for port in container.ports
             if port.name and port.protocol == "TCP"
         ),
+        owner=_owner(pod),
     )
 
 
-def addresses(pod: Pod) -> tuple[str, ...]:
-    """Where the pod's connections come from, the node's address for pods in its network; () until it has one."""
-    status = pod.status
-    return tuple(address.ip for address in status.pod_ips if address.ip) or ((status.pod_ip,) if status.pod_ip else ())
+def _owner(pod: Pod) -> str:
+    metadata = pod.metadata
+    controller = next((reference for reference in metadata.owner_references if reference.controller), None)
+    if controller is None:
+        return metadata.name
+    return owners.kind_and_name(controller.kind, controller.name, metadata.labels)[1]
 
 
 def accounts_with_sidecar(pods: Iterable[object]) -> dict[tuple[str, str], str]:

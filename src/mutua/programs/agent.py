@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from mutua.envoy.bootstrap import ADMIN_PORT, READINESS_PORT, bootstrap
+from mutua.envoy.bootstrap import ADMIN_PORT, READINESS_PORT, bootstrap, environment
 from mutua.errors import MutuaError, UnavailableError
 from mutua.programs import agent_settings
 from mutua.programs.agent_settings import AgentSettings
@@ -81,7 +81,7 @@ def _start_envoy(settings: AgentSettings) -> "subprocess.Popen[bytes]":
         *("--log-level", settings.proxy_log_level),
         *("--component-log-level", settings.component_log_level),
     ]
-    return processes.start(command)
+    return processes.start(command, os.environ | environment(settings.bootstrap))
 
 
 def _labels() -> str:

@@ -2,6 +2,7 @@
 
 import random
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from mutua.ca import rotation
 from mutua.ca.bundle import merged
@@ -28,6 +29,14 @@ ACKNOWLEDGED_SECONDS = 5.0
 _LOG = Log("agent")
 
 
+class Condition(NamedTuple):
+    """When the certificate ends (None: there is none yet) and is renewed, and how often in a row that failed."""
+
+    expires: datetime | None
+    next_rotation: datetime
+    failures: int
+
+
 class WorkloadIdentity:
     """One workload's certificate and trust. `keep` runs for ever, whatever the control plane does."""
 
@@ -51,6 +60,11 @@ class WorkloadIdentity:
         self._error = ""
         self._strangers = 0  # certificates in a row from another issuer than the mesh announces
         self._report_at = now()
+
+    @property
+    def condition(self) -> Condition:
+        """How the certificate is doing."""
+        return Condition(self._current.expires if self._current else None, self._renewal, self._failures)
 
     async def keep(self) -> None:
         """Renew when it is time, when the roots change, when another issuer signs; report what is in force."""

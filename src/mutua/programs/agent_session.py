@@ -38,7 +38,7 @@ async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
     stopped = asyncio.ensure_future(stop.wait())
     identity = WorkloadIdentity(settings, CaClient(_client_settings(settings)), secrets)
     renewal = asyncio.ensure_future(identity.keep())
-    status = asyncio.ensure_future(_status(settings, stop.set))
+    status = asyncio.ensure_future(_status(settings, stop.set, identity))
     try:
         await asyncio.wait((ended, stopped, renewal), return_when=asyncio.FIRST_COMPLETED)
         if ended.done():
@@ -57,12 +57,12 @@ async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
         await secrets.stop()
 
 
-async def _status(settings: AgentSettings, stop: Callable[[], None]) -> None:
+async def _status(settings: AgentSettings, stop: Callable[[], None], identity: WorkloadIdentity) -> None:
     if settings.status_port:
         # Loaded only now: the certificate comes first, and the application needs longer than this to start.
         from mutua.programs import agent_status
 
-        await agent_status.serve(settings, stop)
+        await agent_status.serve(settings, stop, lambda: agent_status.identity_samples(identity.condition))
 
 
 async def _drain(settings: AgentSettings, ended: "asyncio.Future[int]") -> None:

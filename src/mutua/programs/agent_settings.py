@@ -12,8 +12,9 @@ from mutua.ca.rotation import GRACE_RATIO, GRACE_RATIO_JITTER
 from mutua.envoy import bootstrap
 from mutua.envoy.bootstrap import Address, BootstrapSettings
 from mutua.errors import InvalidInputError
-from mutua.injection import app_probes
+from mutua.injection import app_probes, scrape
 from mutua.injection.app_probes import STATUS_PORT, AppProbe
+from mutua.injection.scrape import Scrape
 from mutua.spiffe import SpiffeId, TrustDomain
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
@@ -49,6 +50,7 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     pod_address: str
     status_port: int  # 0 = nobody is answered
     app_probes: Mapping[str, AppProbe]
+    scrape: Scrape | None  # the application's own metrics
 
 
 def read(
@@ -98,6 +100,7 @@ def read(
             mark=_integer(environment, "MUTUA_UPSTREAM_MARK", 0),
             admin_port=_proxy_number(proxy, "proxyAdminPort", bootstrap.ADMIN_PORT),
             readiness_port=_integer(environment, "ENVOY_STATUS_PORT", bootstrap.READINESS_PORT),
+            agent_port=_proxy_number(proxy, "statusPort", STATUS_PORT),
             metrics_port=_integer(environment, "ENVOY_PROMETHEUS_PORT", bootstrap.METRICS_PORT),
         ),
         token_address=f"{token_address.host}:{token_address.port}",
@@ -121,6 +124,7 @@ def read(
         pod_address=address,
         status_port=_proxy_number(proxy, "statusPort", STATUS_PORT),
         app_probes=app_probes.decode(environment.get(app_probes.VARIABLE, "")),
+        scrape=scrape.decode(environment.get(scrape.VARIABLE, "")),
     )
 
 

@@ -94,7 +94,7 @@ class AppProbes:
         url = f"{scheme}://{host}:{action.port}{path}"
         headers = httpx2.Headers({"User-Agent": "kube-probe/1", "Accept": "*/*"})
         headers.update([(header.name, header.value) for header in action.http_headers])
-        transport = httpx2.AsyncHTTPTransport(verify=_unverified(), local_address=self._source)
+        transport = httpx2.AsyncHTTPTransport(verify=unverified(), local_address=self._source)
         try:
             async with httpx2.AsyncClient(transport=transport, trust_env=False, timeout=None) as client:
                 for _ in range(_REDIRECTS_AT_MOST):
@@ -159,7 +159,7 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-def _unverified() -> ssl.SSLContext:
+def unverified() -> ssl.SSLContext:
     """As the kubelet: who answers on the pod's own port is the application, whatever its certificate says."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False

@@ -19,7 +19,7 @@ from mutua.ca.errors import AuthorityError, CsrError, IssueError, TtlError, Unkn
 from mutua.ca.limits import Limits
 from mutua.protos import istio_ca_pb2 as protos
 from mutua.spiffe import TrustDomain
-from mutua.system import clock, logs
+from mutua.system import clock
 from mutua.system.logs import Log
 
 SERVICE = "istio.v1.auth.IstioCertificateService"
@@ -48,8 +48,8 @@ _OUR_FAULT = (grpc.StatusCode.INTERNAL, "CSR signing error")
 _LOG = Log("ca")
 
 
-class _NotYetError(Exception):
-    """What is needed to judge a token is not known, or the API server could not be asked; not the caller's fault."""
+class _UnreachableError(Exception):
+    """The API server could not be asked about a token; not the caller's fault."""
 
 
 class CertificateService:
@@ -67,26 +67,22 @@ class CertificateService:
         *,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         external: External | None = None,
-        addresses_of: Callable[[str, str], tuple[str, ...]] | None = None,
         cluster_id: str = "Kubernetes",
         now: clock.Clock = clock.now,
         new_serial: Callable[[], int] = x509.random_serial_number,
     ) -> None:
         """`authority` is called for each request, so that it may change; None means not ready.
 
-        With `external`, that signs in its place, and only the roots are the authority's. With `addresses_of(namespace,
-        pod)`, () while they are not known, a token is taken only from the pod that it is bound to.
+        With `external`, that signs in its place, and only the roots are the authority's.
         """
         self._authority = authority
         self._review_token = review_token
         self._trust_domain = trust_domain
         self._limits = limits
         self._external = external
-        self._addresses_of = addresses_of
         self._cluster_id = cluster_id
         self._now = now
         self._new_serial = new_serial
-        self._strangers = logs.Limit()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service; before the server starts."""
@@ -112,35 +108,11 @@ class CertificateService:
             issued = await self._issue(request, who)
         except IssueError as refusal:
             code, text = _ANSWERS.get(type(refusal), _OUR_FAULT)
-            await self._abort(context, code, text, str(refusal), who)
-        except _NotYetError as failure:
-            await self._abort(context, grpc.StatusCode.UNAVAILABLE, "token review unavailable", str(failure), who)
+            await _abort(context, code, text, str(refusal), who)
+        except _UnreachableError as failure:
+            await _abort(context, grpc.StatusCode.UNAVAILABLE, "token review unavailable", str(failure), who)
         _audit(issued, who, context.peer())
         return protos.IstioCertificateResponse(cert_chain=issued.chain)
-
-    async def _abort(
-        self,
-        context: "grpc.aio.ServicerContext[Any, Any]",
-        code: grpc.StatusCode,
-        text: str,
-        reason: str,
-        who: Caller | None,
-    ) -> NoReturn:
-        reference = secrets.token_hex(4)
-        # Whoever is proven may have every line; strangers must not be able to fill the log.
-        left_out = 0 if who else self._strangers.take(self._now().timestamp())
-        if left_out is not None:
-            _LOG.warn(
-                "certificate refused",
-                reason=reason,
-                code=code.name,
-                reference=reference,
-                identity=who.identity if who else "unknown",
-                peer=context.peer(),
-                **({"left_out_before": left_out} if left_out else {}),
-            )
-        await context.abort(code, f"{text} (reference {reference} in the control plane's log)")
-        raise AssertionError("abort returned")  # it raises always; the checker cannot know
 
     async def _caller(self, context: "grpc.aio.ServicerContext[Any, Any]") -> Caller:
         authentication: Mapping[str, Sequence[bytes]] = context.auth_context()
@@ -156,15 +128,9 @@ class CertificateService:
         except IssueError:
             raise
         except Exception as error:
-            raise _NotYetError(f"TokenReview failed: {type(error).__name__}: {error}") from error
+            raise _UnreachableError(f"TokenReview failed: {type(error).__name__}: {error}") from error
         caller = callers.from_token_review(status, self._trust_domain)
         callers.require_audience(status)
-        if self._addresses_of is not None:
-            addresses = self._addresses_of(caller.identity.namespace, caller.pod)
-            if caller.pod and not addresses:
-                # The agent may be faster than the news of its pod; it comes again.
-                raise _NotYetError(f"no address of pod {caller.identity.namespace}/{caller.pod} is known yet")
-            callers.require_own_pod(caller, context.peer(), addresses)
         return caller
 
     async def _issue(self, request: protos.IstioCertificateRequest, who: Caller) -> issue.Issued:
@@ -194,6 +160,22 @@ def _refuse_impersonation(request: protos.IstioCertificateRequest) -> None:
     """Node proxies ask for other workloads' certificates by this field; there are none in this mesh."""
     if request.metadata.fields.get("ImpersonatedIdentity") is not None:
         raise UnknownCallerError("the request asks for another workload's identity; no account may do so in this mesh")
+
+
+async def _abort(
+    context: "grpc.aio.ServicerContext[Any, Any]", code: grpc.StatusCode, text: str, reason: str, who: Caller | None
+) -> NoReturn:
+    reference = secrets.token_hex(4)
+    _LOG.warn(
+        "certificate refused",
+        reason=reason,
+        code=code.name,
+        reference=reference,
+        identity=who.identity if who else "unknown",
+        peer=context.peer(),
+    )
+    await context.abort(code, f"{text} (reference {reference} in the control plane's log)")
+    raise AssertionError("abort returned")  # it raises always; the checker cannot know
 
 
 def _audit(issued: issue.Issued, who: Caller, peer: str) -> None:

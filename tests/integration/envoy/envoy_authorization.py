@@ -28,6 +28,7 @@ from mutua.envoy import clusters, connections, listeners, names
 from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
 from mutua.envoy.pack import duration, packed
+from mutua.envoy.telemetry import Served
 from mutua.mesh import authorization_providers, request_authentication
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
@@ -243,9 +244,12 @@ def _chain(vector: Mapping[str, Any], transport_socket: Any) -> Any:
     if request["protocol"] == "http":
         filters = [*_metadata(request), *order.inbound_http(view, providers)]
         routes = _answer(order.inbound_route(view, providers))
-        chain = [connections.inbound_requests(settings, "case", routes, filters)]
+        chain = [connections.inbound_requests(settings, "case", routes, filters, Served("", 0, mutual_tls=True))]
     else:
-        chain = [*order.inbound_tcp(view, providers), connections.bytes_to(settings, ECHO)]
+        chain = [
+            *order.inbound_tcp(view, providers),
+            connections.bytes_in(settings, ECHO, Served("", 0, mutual_tls=True)),
+        ]
     return listeners.filter_chain("", chain, transport_socket=transport_socket, handshake_timeout=duration(5))
 
 

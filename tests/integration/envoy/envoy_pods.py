@@ -132,7 +132,7 @@ class Mesh:
         settings = bootstraps.BootstrapSettings(
             node_id=bootstraps.node_id(address, name, namespace),
             node_cluster=f"{name}.{namespace}",
-            metadata={},
+            metadata={"NAME": name, "NAMESPACE": namespace, "WORKLOAD_NAME": name, "LABELS": {"app": name}},
             discovery=bootstraps.Address("127.0.0.1", 1),
             discovery_name=DISCOVERY_NAME,
             sds_socket=str(pod.directory / "sds.sock"),
@@ -147,8 +147,9 @@ class Mesh:
                 endpoint = {"address": {"pipe": {"path": f"{self.directory}/xds.sock"}}}
                 cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": [{"endpoint": endpoint}]}]
         (pod.directory / "bootstrap.json").write_text(json.dumps(document))
+        own = (f"{key}={value}" for key, value in bootstraps.environment(settings).items())
         pod.start(
-            *(envoy_binary(), "-c", str(pod.directory / "bootstrap.json"), "--use-dynamic-base-id"),
+            *("env", *own, envoy_binary(), "-c", str(pod.directory / "bootstrap.json"), "--use-dynamic-base-id"),
             *("--concurrency", "1", "--log-level", "warning", "--file-flush-interval-msec", "50"),
             *("--drain-strategy", "immediate", "--drain-time-s", "5"),
         )
@@ -225,6 +226,7 @@ class Pod:
             [*self._inside, "curl", "-sS", "-i", "--max-time", "5", *options, url],
             capture_output=True,
             text=True,
+            errors="surrogateescape",
             check=False,
         )
         status = done.stdout.split(" ", 2)[1] if done.stdout.startswith("HTTP/") else ""

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from mutua.envoy import telemetry
 from mutua.envoy.filters import alpn, ext_authz, jwt_authn, network_rbac, rbac, router
 from mutua.envoy.filters.rbac import Providers
 from mutua.mesh.proxy_view import AuthorizationAction, InboundView
@@ -15,8 +16,8 @@ ACTIONS = (
 """The order in which policies are asked. Source: Istio AuthorizationPolicy, "evaluation order"."""
 
 
-def inbound_http(view: InboundView, providers: Providers = ()) -> list[Any]:
-    """What each request to the application passes.
+def inbound_http(view: InboundView, providers: Providers = (), *, named: bool = False) -> list[Any]:
+    """What each request to the application passes. `named`: callers' sidecars say which workload calls, for metrics.
 
     Every provider that could be asked has its filter, whether or not a policy names it: so a policy that does holds
     for the next request. Tokens are read after that, so a provider's rules cannot be about them.
@@ -24,6 +25,7 @@ def inbound_http(view: InboundView, providers: Providers = ()) -> list[Any]:
     custom, *others = ACTIONS
     tokens = jwt_authn.http_filter(view.token_rules)
     return [
+        *([telemetry.remember_peer_names()] if named else []),
         rbac.http_filter(custom),
         *map(ext_authz.http_filter, providers),
         *([tokens] if tokens is not None else []),
