@@ -15,7 +15,7 @@ from mutua.programs.cli.local import as_mutua_error
 from mutua.programs.demo import proofs, setting
 from mutua.programs.demo.narrator import Narrator
 from mutua.programs.demo.stage import Stage
-from mutua.programs.demo.wire import Wire
+from mutua.programs.wire import Wire
 from mutua.system.kube import KubeClient
 
 

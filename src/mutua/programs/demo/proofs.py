@@ -4,7 +4,7 @@ import re
 from collections.abc import Awaitable, Callable
 
 from mutua.programs.demo.stage import NAMESPACE, Answer, Stage
-from mutua.programs.demo.wire import Wire
+from mutua.programs.wire import Wire
 
 FRONTEND_IDENTITY = f"spiffe://cluster.local/ns/{NAMESPACE}/sa/frontend"
 SECOND = 1.0
@@ -92,7 +92,7 @@ async def ciphertext(stage: Stage, wire: Wire) -> None:
     async with wire.capture() as capture:
         answer = await stage.request("frontend", f"/api/x?{sent}")
         plain = await stage.request("legacy-client", f"/api/x?{sent}")
-    encrypted = capture.between(await stage.pods("frontend"), await stage.pods("backend"))
+    encrypted = capture.between(await stage.addresses("frontend"), await stage.addresses("backend"))
     stage.narrator.claim(
         "frontend → backend: every segment belongs to TLS records, and the request is not in them",
         f"{answer}; {encrypted.segments} segments, {encrypted.octets} bytes, first bytes {encrypted.start.hex(' ')}, "
@@ -100,7 +100,7 @@ async def ciphertext(stage: Stage, wire: Wire) -> None:
         _ok(answer) and encrypted.is_tls and not encrypted.holds(sent),
         f"{encrypted.segments} segments, {encrypted.octets} bytes of TLS",
     )
-    readable = capture.between(await stage.pods("legacy-client"), await stage.pods("backend"))
+    readable = capture.between(await stage.addresses("legacy-client"), await stage.addresses("backend"))
     stage.narrator.claim(
         "the same capture does find the request of a client without a sidecar (so it would have found the other)",
         f"{plain}; {readable.segments} segments, request {'found' if readable.holds(sent) else 'NOT found'}",

@@ -68,6 +68,10 @@ class Stage:
         found = await self.kube.list(PODS, NAMESPACE, label_selector=f"app={app}")
         return tuple(pod for pod in found if not pod["metadata"].get("deletionTimestamp"))
 
+    async def addresses(self, app: str) -> set[str]:
+        """The addresses of an application's pods."""
+        return {str(pod["status"]["podIP"]) for pod in await self.pods(app)}
+
     async def request(
         self, client: str, path: str = "/api/x", *, method: str = "GET", server: str = "backend"
     ) -> Answer:

@@ -1,9 +1,10 @@
 """What crossed the bridge between two pods, as the packets say."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import hashlib
+from collections.abc import AsyncIterator, Iterable, Set
 from contextlib import asynccontextmanager
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from localcluster import capture
 from localcluster.lifecycle import Cluster
@@ -14,10 +15,14 @@ _RECORD_HEADER = 5
 
 
 class Conversation(NamedTuple):
-    """The TCP payloads of one or more connections, each direction of each connection apart."""
+    """The TCP payloads of one or more connections, each direction of each connection apart.
+
+    `sha256` is over all payloads in the order in which they were captured.
+    """
 
     streams: tuple[bytes, ...]
     segments: int
+    sha256: str
 
     @property
     def octets(self) -> int:
@@ -45,19 +50,32 @@ class Capture:
     def __init__(self) -> None:
         self.packets: list[capture.Packet] = []
 
-    def between(self, one: tuple[dict[str, Any], ...], other: tuple[dict[str, Any], ...]) -> Conversation:
-        """What went between the pods of two applications, in both directions."""
-        ours = {pod["status"]["podIP"] for pod in one}
-        theirs = {pod["status"]["podIP"] for pod in other}
+    def between(
+        self,
+        one: Iterable[str],
+        other: Iterable[str],
+        ports: Set[int] = frozenset(),
+        span: tuple[float, float] = (0, float("inf")),
+    ) -> Conversation:
+        """What went between two sets of addresses, in both directions; `ports`: the other side's, none named is any.
+
+        `span`: only what was captured between these moments, in seconds since 1970.
+        """
+        ours, theirs = set(one), set(other)
         streams: dict[tuple[str, int, str, int], bytearray] = {}
-        segments = 0
+        segments, together = 0, hashlib.sha256()
         for packet in self.packets:
             ends = {packet.source, packet.destination}
+            if not span[0] <= packet.at <= span[1]:
+                continue
+            if ports and not ports & {packet.source_port, packet.destination_port}:
+                continue
             if packet.payload and ends & ours and ends & theirs:
                 key = (packet.source, packet.source_port, packet.destination, packet.destination_port)
                 streams.setdefault(key, bytearray()).extend(packet.payload)
+                together.update(packet.payload)
                 segments += 1
-        return Conversation(tuple(bytes(stream) for stream in streams.values()), segments)
+        return Conversation(tuple(bytes(stream) for stream in streams.values()), segments, together.hexdigest())
 
 
 class Wire:
@@ -67,10 +85,10 @@ class Wire:
         self._cluster = cluster
 
     @asynccontextmanager
-    async def capture(self) -> AsyncIterator[Capture]:
-        """Captures while the block runs. Raises ClusterError."""
+    async def capture(self, port: int | None = None) -> AsyncIterator[Capture]:
+        """Captures while the block runs; `port` limits what is kept. Raises ClusterError."""
         seen = Capture()
-        recording = capture.recording(self._cluster)
+        recording = capture.recording(self._cluster, port=port)
         packets = await asyncio.to_thread(recording.__enter__)
         try:
             yield seen

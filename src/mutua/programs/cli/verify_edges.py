@@ -1,0 +1,217 @@
+"""One connection on an edge: the facts of both Envoys before and after, and its packets where they are ours to see."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+
+from mutua.envoy import names
+from mutua.errors import MutuaError
+from mutua.mesh.proxy_view import MtlsMode
+from mutua.mesh.snapshot import MeshSnapshot
+from mutua.mesh.workloads import Workload
+from mutua.programs.cli import common
+from mutua.programs.wire import Capture, Wire
+from mutua.reports import encryption
+from mutua.reports.encryption import Attempt, Edge, Handshakes, Held, Sample
+from mutua.reports.proxy_status import ProxyState
+from mutua.system import touch
+from mutua.system.kube import KubeClient
+from mutua.system.kube_pod_http import PodHttp
+from mutua.system.kube_resources import PODS
+from mutua.system.kube_streams import execute
+from mutua.verdict import call
+from mutua.verdict.connection import Protection
+from mutua.verdict.request import HttpRequest
+
+AT_ONCE: Final = 4
+SERVERS_AT_MOST: Final = 20
+_INIT_CONTAINER: Final = "istio-init"
+_BY_MARK: Final = "--exempt-mark"
+_NO_ANSWER: Final = frozenset({"000", "502", "503", "504"})
+_LEAST_PROTECTED: Final = (Protection.NONE, Protection.TLS, Protection.MUTUAL_TLS)
+
+
+class Target(NamedTuple):
+    """One edge to verify. `host` is a Service's full name, or "" where the server itself is called."""
+
+    client: Workload
+    name: str  # of the client, for people: namespace/workload
+    host: str
+    port: int
+    server: Workload | None
+    is_http: bool
+
+
+class Made(NamedTuple):
+    """An edge on which a connection was tried, before its packets are looked at. `span`: seconds since 1970."""
+
+    target: Target
+    outcomes: tuple[call.Outcome, ...]
+    attempt: Attempt | None
+    before: Handshakes
+    after: Handshakes
+    mark: str
+    span: tuple[float, float]
+    own: Held | None
+    theirs: tuple[Held | None, ...]
+
+    @property
+    def servers(self) -> dict[str, int]:
+        """The pods that may have answered, and on which port of theirs."""
+        return {item.server: item.port for item in self.outcomes if "/" in item.server}
+
+
+class Verifier:
+    """Verifies edges of one cluster."""
+
+    def __init__(self, kube: KubeClient, snapshot: MeshSnapshot, proxies: Mapping[tuple[str, str], ProxyState]) -> None:
+        self._kube = kube
+        self._snapshot = snapshot
+        self._proxies = proxies
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._one_by_one: dict[str, asyncio.Lock] = {}  # clients: what one of their connections changed is told apart
+        self._held: dict[str, Held | None] = {}
+
+    async def verify(self, targets: Sequence[Target], wire: Wire | None, why_no_wire: str) -> tuple[Edge, ...]:
+        """Makes a connection on each, and says what it was. Raises KubeError if the cluster itself does not answer."""
+        if wire is None:
+            made = await asyncio.gather(*(self._make(target) for target in targets))
+            return tuple(self._edge(item, Sample(why=why_no_wire)) for item in made)
+        async with wire.capture() as capture:
+            made = await asyncio.gather(*(self._make(target) for target in targets))
+        return tuple(self._edge(item, self._sample(item, capture)) for item in made)
+
+    async def _make(self, target: Target) -> Made:
+        async with self._one_by_one.setdefault(target.name, asyncio.Lock()), self._room:
+            outcomes = call.judge(
+                self._snapshot,
+                call.Call(
+                    client=target.client,
+                    host=target.host,
+                    port=target.port,
+                    server=target.server,
+                    request=HttpRequest() if target.is_http else None,
+                ),
+            )
+            mark = secrets.token_hex(8)
+            before = await self._handshakes(target)
+            began = time.time()
+            attempt = await self._attempt(target, mark)
+            span = (began, time.time())
+            after = await self._handshakes(target)
+            client = f"{target.client.namespace}/{target.client.name}"
+            own = await self._certificate(client) if target.client.has_sidecar else None
+            servers = list(dict.fromkeys(item.server for item in outcomes if "/" in item.server))[:SERVERS_AT_MOST]
+            theirs = [await self._certificate(name) for name in servers]
+            return Made(target, outcomes, attempt, before, after, mark, span, own, tuple(theirs))
+
+    def _edge(self, made: Made, sample: Sample) -> Edge:
+        target, servers = made.target, made.servers
+        protections = [item.protection for item in made.outcomes]
+        certificates = tuple(item for item in made.theirs if item is not None)
+        new = made.after.since(made.before)
+        state, reason = encryption.judge(
+            made.attempt,
+            min(protections, key=_LEAST_PROTECTED.index, default=Protection.NONE),
+            new,
+            sample,
+            strict=bool(servers) and all(self._is_strict(name, port) for name, port in servers.items()),
+            has_certificates=made.own is not None and bool(certificates) and len(certificates) == len(made.theirs),
+        )
+        steps = [step for item in made.outcomes for step in item.steps if step.step is call.Step.SERVER]
+        return Edge(
+            client=target.name,
+            server=f"{target.host or next(iter(servers), '?')}:{target.port}",
+            state=state,
+            reason=reason,
+            policy=steps[0].reason if steps else "",
+            client_certificate=made.own,
+            server_certificates=certificates,
+            handshakes=new if new.count else made.after,
+            attempt=made.attempt,
+            sample=sample,
+        )
+
+    def _sample(self, made: Made, capture: Capture) -> Sample:
+        """What crossed the wire between client and servers while the connection was made."""
+        theirs = [self._snapshot.workload(*name.split("/", 1)) for name in made.servers]
+        addresses = {address for workload in theirs if workload for address in workload.addresses}
+        found = capture.between(made.target.client.addresses, addresses, set(made.servers.values()), made.span)
+        if not found.segments:
+            return Sample(why="no packet was seen")
+        return Sample(found.segments, found.octets, found.sha256, found.is_tls, found.holds(made.mark))
+
+    def _is_strict(self, server: str, port: int) -> bool:
+        namespace, _, pod = server.partition("/")
+        proxy = self._proxies.get((namespace, pod))
+        return proxy is not None and proxy.has_its_listeners and proxy.accepts(port) is MtlsMode.STRICT
+
+    async def _handshakes(self, target: Target) -> Handshakes:
+        """Those of the client's Envoy with the Service's port so far."""
+        if not target.client.has_sidecar or not target.host:
+            return Handshakes()
+        cluster = names.outbound_cluster(target.port, target.host).replace("|", r"\|").replace(".", r"\.")
+        page = await self._page(
+            f"{target.client.namespace}/{target.client.name}",
+            "/stats?format=json&filter=" + quote(rf"^cluster\.{cluster}\.ssl\."),
+        )
+        return encryption.handshakes((page or {}).get("stats") or ())
+
+    async def _certificate(self, pod: str) -> Held | None:
+        if pod not in self._held:
+            page, info = await self._page(pod, "/certs"), await self._page(pod, "/server_info")
+            parts = str((info or {}).get("version", "")).split("/")
+            self._held[pod] = encryption.held(page or {}, pod, parts[1] if len(parts) > 1 else "")
+        return self._held[pod]
+
+    async def _page(self, pod: str, path: str) -> dict[str, Any] | None:
+        namespace, _, name = pod.partition("/")
+        try:
+            page = await PodHttp(self._kube, namespace, name).get_json(path)
+        except MutuaError as error:
+            common.say(f"Warning: {error.message}")
+            return None
+        return page if isinstance(page, dict) else None
+
+    async def _attempt(self, target: Target, mark: str) -> Attempt | None:
+        """The connection, from a container of the client's pod whose connections the sidecar takes."""
+        namespace, pod = target.client.namespace, target.client.name
+        described = await self._kube.get(PODS, pod, namespace)
+        host = target.host or (target.server.addresses[0] if target.server and target.server.addresses else "")
+        way = "http" if target.is_http else "tcp"
+        if _sidecar_is_captured(described):
+            argv = ["python3", "-m", "mutua.system.touch", host, str(target.port), mark, way]
+            done = await execute(self._kube, namespace, pod, common.PROXY_CONTAINER, argv)
+            with contextlib.suppress(msgspec.DecodeError):
+                said = msgspec.json.decode(done.stdout)
+                how = f"{'HEAD' if target.is_http else 'TCP connection'} from container {common.PROXY_CONTAINER}"
+                return Attempt(how, bool(said["passed"]), str(said["answer"]))
+        for container in (described.get("spec") or {}).get("containers") or ():
+            if container["name"] == common.PROXY_CONTAINER or not target.is_http:
+                continue
+            url = f"http://{host}:{target.port}/?{touch.AGENT}={mark}"
+            command = ["curl", "-s", "-o", "/dev/null", "-I", "-m", "5", "-A", touch.AGENT, "-w", "%{http_code}", url]
+            with contextlib.suppress(MutuaError):  # no such program there: the next one may do
+                done = await execute(self._kube, namespace, pod, container["name"], command)
+                code = done.stdout.decode(errors="replace").strip()[-3:]
+                if code.isdigit():
+                    how = f"HEAD by curl from container {container['name']}"
+                    return Attempt(how, code not in _NO_ANSWER, f"HTTP {code}" if code != "000" else "no answer")
+        return None
+
+
+def _sidecar_is_captured(pod: Mapping[str, Any]) -> bool:
+    """Whether connections out of the sidecar's own container go through Envoy: so where Envoy's are told by a mark.
+
+    Where they are told by the user, all of that container's pass the capture by.
+    """
+    for container in (pod.get("spec") or {}).get("initContainers") or ():
+        if container.get("name") == _INIT_CONTAINER:
+            return _BY_MARK in (container.get("args") or ())
+    return False

@@ -1,0 +1,234 @@
+"""What was negotiated on an edge between two workloads: facts of both Envoys, the verdict, and the evidence to keep."""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+import msgspec
+
+from mutua.reports.table import render
+from mutua.verdict.connection import Protection
+
+HEADER: Final = ("CLIENT", "SERVER", "STATE", "TLS", "CIPHER", "GROUP")
+_HANDSHAKE: Final = re.compile(r"\.ssl\.(handshake|versions|ciphers|curves|sigalgs)(?:\.(.+))?$")
+_FIELDS: Final = {"versions": "versions", "ciphers": "ciphers", "curves": "groups", "sigalgs": "signature_algorithms"}
+
+
+class State(StrEnum):
+    """How an edge is protected."""
+
+    MUTUAL_TLS = "mutual TLS"
+    PLAINTEXT = "PLAINTEXT"
+    OTHER_TLS = "other TLS"  # of the user's own: nobody proves an identity of the mesh
+    REFUSED = "refused"  # no connection came about, so nothing was sent over it
+    UNKNOWN = "UNKNOWN"
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it cannot be said that all is encrypted between proven identities."""
+        return self not in (State.MUTUAL_TLS, State.REFUSED)
+
+
+class Handshakes(msgspec.Struct, frozen=True):
+    """The TLS handshakes of one client's Envoy with one Service's port, and how many negotiated what."""
+
+    count: int = 0
+    versions: dict[str, int] = {}
+    ciphers: dict[str, int] = {}
+    groups: dict[str, int] = {}
+    signature_algorithms: dict[str, int] = {}
+
+    def since(self, before: "Handshakes") -> "Handshakes":
+        """Those that came after `before`."""
+        return Handshakes(
+            self.count - before.count,
+            *(
+                {name: number for name, total in new.items() if (number := total - old.get(name, 0))}
+                for new, old in (
+                    (self.versions, before.versions),
+                    (self.ciphers, before.ciphers),
+                    (self.groups, before.groups),
+                    (self.signature_algorithms, before.signature_algorithms),
+                )
+            ),
+        )
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The certificate that a workload's Envoy presents: whose, and which."""
+
+    pod: str  # namespace/name
+    identity: str
+    serial: str  # hexadecimal
+    not_after: str
+    envoy: str = ""  # version
+
+
+class Attempt(msgspec.Struct, frozen=True):
+    """The connection that was made, and what came of it."""
+
+    how: str
+    passed: bool
+    answer: str
+
+
+class Sample(msgspec.Struct, frozen=True):
+    """The packets of the connection, as they crossed the wire. `why` says why there are none.
+
+    `sha256` is over the payloads in the order in which they were captured. `readable`: the request stands in them.
+    """
+
+    segments: int = 0
+    octets: int = 0
+    sha256: str = ""
+    is_tls: bool = False
+    readable: bool = False
+    why: str = ""
+
+
+class Edge(msgspec.Struct, frozen=True, kw_only=True):
+    """One client, one Service's port, and what is known of what is between them."""
+
+    client: str  # namespace/workload or pod
+    server: str  # host:port, or namespace/pod:port where no Service is called
+    state: State
+    reason: str
+    policy: str = ""  # the server's mode, and who decided it
+    client_certificate: Held | None = None
+    server_certificates: tuple[Held, ...] = ()
+    handshakes: Handshakes = Handshakes()
+    attempt: Attempt | None = None
+    sample: Sample = Sample(why="nothing was captured")
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """An object in force, down to the version of it that was."""
+
+    kind: str
+    namespace: str
+    name: str
+    uid: str
+    resource_version: str
+    generation: int
+    spec: dict[str, Any]
+
+
+class Versions(msgspec.Struct, frozen=True):
+    """Of all that took part."""
+
+    client: str
+    control_plane: tuple[str, ...]
+    envoy: tuple[str, ...]
+
+
+class Evidence(msgspec.Struct, frozen=True):
+    """The document. `digest`: `jq -cSj 'del(.digest)' FILE | sha256sum`."""
+
+    time: datetime
+    by: str
+    namespace: str
+    versions: Versions
+    policies: tuple[Policy, ...]
+    edges: tuple[Edge, ...]
+    digest: str = ""
+
+
+def handshakes(statistics: Iterable[Mapping[str, Any]]) -> Handshakes:
+    """From the entries of Envoy's `/stats?format=json`, of one cluster. Source: Envoy's TLS statistics."""
+    count, found = 0, {field: dict[str, int]() for field in _FIELDS.values()}
+    for entry in statistics:
+        match = _HANDSHAKE.search(str(entry.get("name", "")))
+        value = int(entry.get("value") or 0)
+        if match is None or not value:
+            continue
+        if match[1] == "handshake":
+            count = value
+        elif match[2]:
+            found[_FIELDS[match[1]]][match[2]] = value
+    return Handshakes(count, found["versions"], found["ciphers"], found["groups"], found["signature_algorithms"])
+
+
+def held(certificates: Mapping[str, Any], pod: str, envoy: str) -> Held | None:
+    """From Envoy's `/certs`: the workload's own certificate; None if it has none."""
+    for entry in certificates.get("certificates") or ():
+        for certificate in entry.get("cert_chain") or ():
+            for name in certificate.get("subject_alt_names") or ():
+                if str(name.get("uri", "")).startswith("spiffe://"):
+                    expiry = str(certificate.get("expiration_time", ""))
+                    return Held(pod, str(name["uri"]), str(certificate.get("serial_number", "")), expiry, envoy)
+    return None
+
+
+def judge(
+    attempt: Attempt | None,
+    sent: Protection,
+    new: Handshakes,
+    sample: Sample,
+    *,
+    strict: bool,
+    has_certificates: bool,
+) -> tuple[State, str]:
+    """How the connection was protected, and how we know.
+
+    `sent`: what the client's Envoy is configured to send; `new`: handshakes that the attempt brought about; `strict`:
+    every Envoy of the server has acknowledged that it takes mutual TLS only on the port.
+    """
+    if sample.readable:
+        return State.PLAINTEXT, "the request can be read in the packets"
+    if attempt is None:
+        return State.UNKNOWN, "no connection could be made, and none was seen"
+    if sent is Protection.NONE and attempt.passed:
+        return State.PLAINTEXT, "the client's side sends plaintext, and was answered"
+    if sent is Protection.TLS and attempt.passed:
+        return State.OTHER_TLS, "the client's rule makes TLS of its own: nobody proves an identity of the mesh"
+    if not attempt.passed and not new.count:
+        return State.REFUSED, f"no connection came about: {attempt.answer}"
+    if not has_certificates:
+        return State.UNKNOWN, "which certificates took part could not be read"
+    if new.count:
+        return State.MUTUAL_TLS, "the client's Envoy shook hands for it, with both certificates verified"
+    if strict:
+        return State.MUTUAL_TLS, "over a kept connection; the server's Envoy takes mutual TLS only, and answered"
+    return State.UNKNOWN, "it went over a kept connection to a server that takes plaintext too: nobody tells which"
+
+
+def sealed(evidence: Evidence) -> Evidence:
+    """The document with its digest."""
+    return msgspec.structs.replace(evidence, digest=digest(evidence))
+
+
+def digest(evidence: Evidence) -> str:
+    """SHA-256 of the document without its digest, as JSON with sorted keys and no blanks."""
+    plain = msgspec.to_builtins(evidence)
+    del plain["digest"]
+    return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
+
+
+def table(edges: Iterable[Edge]) -> str:
+    """One row per edge, and below the reasons of those that are open."""
+    found = sorted(edges, key=lambda edge: (not edge.state.is_open, edge.client, edge.server))
+    rows = [
+        (
+            edge.client,
+            _short(edge.server),
+            edge.state.value,
+            ",".join(edge.handshakes.versions) or "-",
+            ",".join(name.removeprefix("TLS_") for name in edge.handshakes.ciphers) or "-",
+            ",".join(edge.handshakes.groups) or "-",
+        )
+        for edge in found
+    ]
+    text = render(HEADER, rows, padding=2)
+    for edge in found:
+        if edge.state.is_open:
+            text += f"{edge.client} -> {_short(edge.server)}: {edge.reason}\n"
+    return text
+
+
+def _short(server: str) -> str:
+    host, _, port = server.rpartition(":")
+    name, dot, rest = host.partition(".")
+    return f"{name}.{rest.partition('.')[0]}:{port}" if dot else server
