@@ -15,6 +15,7 @@ from mutua.programs.cli.common import PodName
 from mutua.programs.cli.main import Options
 from mutua.programs.control_plane.settings import WEBHOOK_PORT
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
+from mutua.reports.traffic import EdgeTraffic
 from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeError
 from mutua.system.kube_pod_http import Kept, PodHttp
@@ -35,6 +36,11 @@ async def proxies(kube: KubeClient, chosen: Options) -> list[ProxyState]:
 async def plaintext(kube: KubeClient, chosen: Options) -> list[PlaintextSeen]:
     """Who was seen to speak without mutual TLS. Raises NotFoundError, KubeError."""
     return await _ask(kube, chosen, "/debug/plaintext", PlaintextSeen)
+
+
+async def traffic(kube: KubeClient, chosen: Options) -> list[EdgeTraffic]:
+    """Who called whom how often since the sidecars started. Raises NotFoundError, KubeError."""
+    return await _ask(kube, chosen, "/debug/traffic", EdgeTraffic)
 
 
 class Look(NamedTuple):

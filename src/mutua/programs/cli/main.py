@@ -42,7 +42,13 @@ COMMANDS: tuple[Command, ...] = (
     Command("describe", "mutua.programs.cli.describe", "app", "What a pod or a Service is to the mesh."),
     Command("migrate", "mutua.programs.cli.migrate", "app", "Bring a namespace to STRICT, with a gate and a way back."),
     Command("verify-mtls", "mutua.programs.cli.verify_mtls", "verify_mtls", "Show what is negotiated, as evidence."),
-    Command("dashboard", "mutua.programs.cli.dashboard", "dashboard", "A page about the mesh.", ("dash", "d")),
+    Command(
+        "dashboard",
+        "mutua.programs.cli.dashboard",
+        "dashboard",
+        "The live graph of the mesh in a browser.",
+        ("dash", "d"),
+    ),
     Command("experimental", "mutua.programs.cli.experimental", "app", "Looking at one workload.", ("x", "exp")),
     Command("completion", "mutua.programs.cli.completion", "completion", "Teach a shell to complete mutua's words."),
 )
