@@ -5,6 +5,9 @@ import json
 import sys
 import time
 
+TOLD = 20
+"""Failures of one kind that are told one by one; a machine that cannot keep up has thousands."""
+
 
 async def request(host: str, outcomes: dict[str, int]) -> None:
     """One GET; counts its status, or the name of what went wrong."""
@@ -19,7 +22,7 @@ async def request(host: str, outcomes: dict[str, int]) -> None:
     except Exception as error:
         outcome = type(error).__name__
     outcomes[outcome] = outcomes.get(outcome, 0) + 1
-    if outcome != "200":
+    if outcome != "200" and outcomes[outcome] <= TOLD:
         print(time.strftime("%H:%M:%S", time.gmtime()), outcome, file=sys.stderr, flush=True)
 
 
