@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ pytestmark = pytest.mark.cluster
 Eventually = Callable[[Callable[[], bool], float], None]
 NAMESPACE = "identity"
 RATE = 200
+LIFETIME_SECONDS = 60
+PAIR = ("server", "client")
 LOAD = Path(__file__).parent / "steady_load.py"
 
 # Certificates live for seconds, and since the port is TCP, each request is a TLS handshake of its own.
@@ -47,7 +50,7 @@ spec:
     spec:
       containers: [{container}]
 """
-    for prefix, lifetime in (("", "60s"), ("brief-", "12s"))
+    for prefix, lifetime in (("", f"{LIFETIME_SECONDS}s"), ("brief-", "12s"))
     for name, container in (
         (f"{prefix}server", "{name: server, image: nginx, ports: [{containerPort: 80}]}"),
         (f"{prefix}client", "{name: client, image: python, command: [sleep, infinity]}"),
@@ -174,6 +177,26 @@ def test_custom_authority_added_control_plane_killed_replaced_and_left_again(
         "python3", "-m", "mutua.programs.agent", "request", "GET", "stats?filter=server.*ssl.handshake",
     )  # fmt: skip
     assert sum(int(line.rpartition(" ")[2]) for line in statistics.splitlines()) >= found["200"]
+
+
+def test_the_authority_is_away_for_a_while(mesh: Journey) -> None:
+    """For 0.15 of the certificates' life, so that renewals fall into it: no request fails, and renewals go on."""
+    before = {name: mesh.mutua("proxy-config", "secret", f"deploy/{name}", "-n", NAMESPACE).stdout for name in PAIR}
+    load = start_load(mesh, 60)
+    mesh.must("scale", "deployment/istiod", "-n", "istio-system", "--replicas=0")
+    mesh.must("wait", "--for=delete", "pod", "-l", "app=istiod", "-n", "istio-system", "--timeout=30s")
+    time.sleep(0.15 * LIFETIME_SECONDS)
+    mesh.must("scale", "deployment/istiod", "-n", "istio-system", "--replicas=1")
+    mesh.must("rollout", "status", "deployment/istiod", "-n", "istio-system", "--timeout=60s")
+    found = outcomes(load)
+    assert set(found) == {"200"}, found
+    after = {name: mesh.mutua("proxy-config", "secret", f"deploy/{name}", "-n", NAMESPACE).stdout for name in PAIR}
+    assert all(serial_in(before[name]) != serial_in(after[name]) for name in PAIR)
+
+
+def serial_in(table: str) -> str:
+    """The serial number in a table of secrets."""
+    return next(line.split()[5] for line in table.splitlines() if line.startswith("default "))
 
 
 def test_a_broken_authority_changes_nothing_and_says_so(mesh: Journey, eventually: Eventually, tmp_path: Path) -> None:

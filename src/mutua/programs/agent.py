@@ -37,6 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _proxy(options: argparse.Namespace) -> int:
+    processes.leave_no_core()
     # As a container's first process we would lose a SIGTERM that comes before there is a handler; now it waits.
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM, signal.SIGINT))
     settings = agent_settings.read(

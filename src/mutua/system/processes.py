@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -35,6 +36,11 @@ def envoy_binary() -> Path:
     if path is None or not os.access(path, os.X_OK):
         raise UnsupportedError(f"the package {DISTRIBUTION} has no executable Envoy for this machine", hint)
     return path
+
+
+def leave_no_core() -> None:
+    """From now on neither this process nor its children leave a core file: it would hold keys and tokens."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def start(command: Sequence[str], environment: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":

@@ -37,6 +37,19 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+def core_limits(pid: int) -> list[str]:
+    """How big a core file of a process may become: soft and hard."""
+    limits = Path(f"/proc/{pid}/limits").read_text().splitlines()
+    (core,) = [line.split() for line in limits if line.startswith("Max core file size")]
+    return core[4:6]
+
+
+def secret_in(path: Path) -> bool:
+    """Whether a file that the agent or Envoy wrote holds a key or a token; the kubelet's own mounts are not theirs."""
+    written = "var/run/secrets/tokens" not in str(path)
+    return written and any(mark in path.read_bytes() for mark in (b"PRIVATE KEY", b"eyJ"))
+
+
 def is_running(pid: int) -> bool:
     """Whether a process is there."""
     return Path(f"/proc/{pid}").exists()
@@ -77,6 +90,9 @@ async def test_envoy_gets_its_certificate_and_dials_the_control_plane(
     assert mode(socket) == 0o600
     assert mode(agent.folder / "etc/istio/proxy/envoy-rev.json") == 0o600
     assert "PRIVATE KEY" not in everything_visible(agent)
+    assert not [path for path in agent.folder.rglob("*") if path.is_file() and mode(path) & 0o077 and secret_in(path)]
+    for pid in (agent.pid, agent.envoy_pid()):
+        assert core_limits(pid) == ["0", "0"]
 
 
 async def test_the_two_open_ports_answer_two_paths(make_agent: MakeAgent) -> None:
@@ -148,6 +164,34 @@ async def test_a_control_plane_that_goes_away(make_agent: MakeAgent, control_pla
         return await agent.statistic("control_plane.connected_state") == 1
 
     await agent.until(connected)
+
+
+async def test_a_machine_that_slept_for_longer_than_its_certificate(
+    make_agent: MakeAgent, control_plane: ControlPlane
+) -> None:
+    """Agent and Envoy stand still until the certificate has expired; then they help themselves, by the token."""
+    agent = make_agent(SECRET_TTL="6s")
+    agent.start()
+    await agent.ready()
+    first = leaf((await agent.secrets())["default"])
+    reviews = control_plane.review.calls
+    processes = (agent.pid, agent.envoy_pid())
+    for pid in processes:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        await asyncio.sleep((first.not_valid_after_utc - clock.now()).total_seconds() + 0.5)
+    finally:
+        for pid in processes:
+            os.kill(pid, signal.SIGCONT)
+    awake = clock.now()
+
+    async def usable() -> bool:
+        found = leaf((await agent.secrets())["default"])
+        return found.serial_number != first.serial_number and found.not_valid_after_utc > clock.now()
+
+    await agent.until(usable)
+    assert (clock.now() - awake).total_seconds() < 10
+    assert control_plane.review.calls > reviews
 
 
 async def test_a_stop_is_orderly(make_agent: MakeAgent) -> None:

@@ -51,7 +51,7 @@ from mutua.sources.credentials import Credentials
 from mutua.sources.key_sets import KeySets
 from mutua.sources.merge import Merge
 from mutua.spiffe import SpiffeId, TrustDomain
-from mutua.system import clock, logs
+from mutua.system import clock, logs, processes
 from mutua.system.kube import KubeClient
 from mutua.system.kube_reviews import account_may
 from mutua.system.logs import Log
@@ -291,6 +291,7 @@ async def _run() -> int:
 
 def main() -> None:
     """Runs until SIGTERM. Exits with 1, and one line that says why, if a part cannot go on."""
+    processes.leave_no_core()
     try:
         sys.exit(uvloop.run(_run()))
     except* MutuaError as group:
