@@ -256,6 +256,11 @@ _OWN: Final = (
     Code("MUT0016", "CertificateExpires", _W),
     Code("MUT0017", "PeerAuthenticationDryRun", _I),
     Code("MUT0018", "StrictCutsOffProbe", _E),
+    Code("MUT0019", "CredentialNotGiven", _E),
+    Code("MUT0020", "HostOfSomebodyElse", _W),
+    Code("MUT0021", "TlsInsideTls", _W),
+    Code("MUT0022", "PlaintextToTlsPort", _W),
+    Code("MUT0023", "ServerNotVerified", _W),
 )
 
 ISTIO: Final = {entry.code: entry for entry in _ISTIO}

@@ -88,6 +88,11 @@ class Inputs:
         found = objects.get(self._about[1])
         return () if found is None else (found,)
 
+    def knows(self, kind: Kind) -> bool:
+        """Whether objects of a declared kind were looked for at all: a reader may have no right to."""
+        self._demand(kind)
+        return self._shared.world.objects.knows(kind)
+
     @property
     def snapshot(self) -> MeshSnapshot:
         """What all objects mean together; only for checks that declare every kind of it."""

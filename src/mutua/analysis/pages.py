@@ -5,12 +5,13 @@ from typing import Final
 
 from mutua.analysis import codes
 from mutua.analysis.pages_authorization import PAGES as AUTHORIZATION
+from mutua.analysis.pages_outside import PAGES as OUTSIDE
 from mutua.analysis.pages_page import Page
 from mutua.analysis.pages_transport import PAGES as TRANSPORT
 
 _COLUMNS: Final = 80
 
-PAGES: Final[dict[str, Page]] = {page.code: page for page in (*TRANSPORT, *AUTHORIZATION)}
+PAGES: Final[dict[str, Page]] = {page.code: page for page in (*TRANSPORT, *AUTHORIZATION, *OUTSIDE)}
 
 
 def render(code: str) -> str:

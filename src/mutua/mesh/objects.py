@@ -50,6 +50,10 @@ class ObjectSet:
                 copies[kind.name][key] = value
         return ObjectSet({**self._by_kind, **copies}) if copies else self
 
+    def knows(self, kind: Kind) -> bool:
+        """Whether objects of the kind were looked for, so that one that is not here does not exist."""
+        return kind.name in self._by_kind
+
     def of_kind(self, kind: Kind) -> Mapping[Key, AnyObject]:
         """All objects of the kind, by (namespace, name)."""
         return self._by_kind.get(kind.name, _NOTHING)

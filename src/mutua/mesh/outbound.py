@@ -39,7 +39,7 @@ class Claimed(msgspec.Struct, frozen=True, eq=False):
 
     def meets(self, block: str) -> bool:
         """Whether a Service has an address of the block."""
-        network = ipaddress.ip_network(block)
+        network = ipaddress.ip_network(block, strict=False)
         return any(ipaddress.ip_address(address) in network for address in self.addresses)
 
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import msgspec
 import yaml
 
+from mutua.analysis.checks import credentials
 from mutua.analysis.checks.certificates import TLS_TYPE
 from mutua.analysis.inputs import SYSTEM_NAMESPACES
 from mutua.analysis.message import Subject
@@ -16,6 +17,7 @@ from mutua.api import decode, kinds
 from mutua.api.findings import Finding
 from mutua.api.kinds import AnyObject, Key, Kind
 from mutua.api.meshconfig import MeshConfig
+from mutua.api.networking import DestinationRule
 from mutua.errors import InvalidInputError
 from mutua.injection.configuration import injector_settings
 from mutua.injection.settings import InjectorSettings
@@ -99,11 +101,21 @@ async def from_cluster(
 ) -> tuple[ObjectSet, tuple[Finding, ...]]:
     """All objects of these kinds, and what is wrong with those that cannot be read. Raises KubeError.
 
-    Of config maps and secrets only those of the control plane are read, and secrets that hold certificates. A kind that
-    is not installed, or that we have no right to read, counts as having no objects; the latter is said.
+    Of config maps and secrets only those of the control plane are read, and secrets that hold certificates or that a
+    DestinationRule names. A kind that is not installed, or that we have no right to read, counts as having no objects;
+    the latter is said, and the set does not know that kind.
     """
     read = await asyncio.gather(*(_of_kind(kube, kind, istio_namespace) for kind in wanted))
-    objects = {kind.name: found for kind, found, _ in read}
+    objects = {kind.name: found for kind, found, _ in read if found is not None}
+    secrets = objects.get(kinds.SECRET.name)
+    if secrets is not None:
+        rules = objects.get(kinds.DESTINATION_RULE.name, {}).values()
+        named = {key for rule in rules if isinstance(rule, DestinationRule) for key in credentials.of_rule(rule)}
+        for namespace, name in sorted(named - secrets.keys()):
+            secret = await kube.find(kubernetes.resource(kinds.SECRET), name, namespace)
+            decoded = decode.from_mapping(kinds.SECRET, secret) if secret is not None else None
+            if decoded is not None and decoded.value is not None:
+                secrets[namespace, name] = decoded.value
     return ObjectSet(objects), tuple(finding for _, _, findings in read for finding in findings)
 
 
@@ -164,7 +176,8 @@ def _named(findings: Iterable[Finding]) -> Key:
 
 async def _of_kind(
     kube: KubeClient, kind: Kind, istio_namespace: str
-) -> tuple[Kind, dict[Key, AnyObject], tuple[Finding, ...]]:
+) -> tuple[Kind, dict[Key, AnyObject] | None, tuple[Finding, ...]]:
+    """The objects of one kind, None if they may not be read, and what is wrong with them."""
     resource = kubernetes.resource(kind)
     raw_objects: list[msgspec.Raw] = []
     try:
@@ -178,7 +191,7 @@ async def _of_kind(
         return kind, {}, ()
     except KubeRefusedError as error:
         common.say(f"Warning: {error.message}; treated as if there were none")
-        return kind, {}, ()
+        return kind, None, ()
     objects: dict[Key, AnyObject] = {}
     problems: list[Finding] = []
     for raw in raw_objects:
