@@ -17,7 +17,7 @@ from mutua.reports import graph, traffic_window
 from mutua.reports.dashboard import Moment
 from mutua.reports.graph_model import Overview
 from mutua.reports.proxy_status import PlaintextSeen
-from mutua.reports.traffic import EdgeTraffic
+from mutua.reports.traffic import EdgeTraffic, SeenBy, Unit
 from mutua.reports.traffic_window import Window
 from mutua.servers import dashboard, http
 from mutua.servers.dashboard import Feed, Read
@@ -100,16 +100,19 @@ def edge(client: str, server: str, mutual_tls: int = 0, plaintext: int = 0, **mo
     home, _, name = server.rpartition("/")
     values: dict[str, Any] = {
         "source_principal": "",
-        "destination_service": name,
+        "destination_service": f"{name}.{home}.svc.cluster.local",
+        "destination_workload": name,
         "destination_port": 80,
         "protocol": "http",
-        "unit": "requests",
+        "unit": Unit.REQUESTS,
+        "seen_by": SeenBy.SERVER,
+        "count": mutual_tls + plaintext,
     } | more
     return EdgeTraffic(
         source_namespace=source_namespace,
-        source_workload=source,
+        source_workload=source if source_namespace else "",
+        source_address="" if source_namespace else source,
         destination_namespace=home,
-        destination_workload=name,
         mutual_tls=mutual_tls,
         plaintext=plaintext,
         **values,

@@ -28,7 +28,6 @@ class Strict(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True, fo
 class OwnerReference(Lenient, frozen=True):
     """Who made the object, and takes it along."""
 
-    api_version: str = ""
     kind: str = ""
     name: str = ""
     uid: str = ""

@@ -10,11 +10,12 @@ from mutua.mesh.workloads import Workload
 from mutua.reports import graph_nodes
 from mutua.reports.graph_model import Accepts, Edge, Overview, Rates, WayLine, node_id
 from mutua.reports.graph_nodes import Owned
-from mutua.reports.traffic_window import Counts, End, Flow, Lock, Way
+from mutua.reports.traffic_window import NO_NAMESPACE, Counts, End, Flow, Lock, Way
 
 WAYS_AT_MOST: Final = 40
 """Rows that an edge's details show: a thousand addresses outside are told by number."""
 
+_COUNTED: Final = ("count", "mutual_tls", "plaintext", "errors", "denied", "refused")
 _VERSIONS: Final = {"TLSV1_2": "1.2", "TLSV1_3": "1.3"}
 
 
@@ -32,17 +33,19 @@ class Addresses:
     def dialled(
         self, client: Workload, service: str, namespace: str, server: Workload, port: int
     ) -> OutboundPort | None:
-        """How the client's sidecar is told to dial the server's port as a Service; None if it is not one it sees."""
+        """How the client's sidecar is told to dial the server's port as a Service; None if it sees none."""
         outbound = view.for_proxy(self.snapshot, view.Proxy(client.namespace, client.name)).outbound
         ports = self._ports.get(id(outbound))
         if ports is None:
             ports = {(each.host, port.number): port for each in outbound.services for port in each.ports}
             self._ports[id(outbound)] = ports
         host = hosts.resolve(service, namespace, self.snapshot.settings.cluster_domain)
-        for load in self.snapshot.load(namespace, host):
+        loads = self.snapshot.load(namespace, host)
+        for load in loads:
             if any(end.port == port and end.address in server.addresses for end in load.endpoints):
                 return ports.get((host, load.port))
-        return None
+        # What only the client's sidecar counted names the Service's port.
+        return ports.get((host, port))
 
 
 def edges(overview: Overview, addresses: Addresses) -> tuple[Edge, ...]:
@@ -68,7 +71,7 @@ def _edge(
     recent = Counts()
     for flow in counted:
         recent += flow.recent
-    order = sorted(ways, key=lambda item: (-item[1].seen.plaintext, -item[1].seen.served, item[0]))
+    order = sorted(ways, key=lambda item: (-item[1].seen.plaintext, -item[1].seen.count, item[0]))
     client = addresses.workloads.get(ways[0][0].client)
     server = addresses.workloads.get(ways[0][0].server)
     encrypted = any(flow.total.mutual_tls for _, flow in ways)
@@ -77,7 +80,7 @@ def _edge(
         source=pair[0],
         destination=pair[1],
         unit="requests" if requests else "connections",
-        lock=seen.lock,
+        lock=_lock(seen.lock, ways[0][0]),
         mutual_tls_percent=seen.mutual_tls_percent,
         rates=_rates(recent, max(flow.recent_seconds for _, flow in ways)),
         ways=tuple(_line(way, flow, addresses) for way, flow in order[:WAYS_AT_MOST]),
@@ -98,20 +101,27 @@ def _line(way: Way, flow: Flow, addresses: Addresses) -> WayLine:
             to_pod = server.workloads[0]
             dialled = addresses.dialled(from_pod, way.service, way.server.namespace, to_pod, way.port)
     return WayLine(
-        client="" if way.client.namespace else way.client.name,
+        client=way.client.name if way.client.namespace == NO_NAMESPACE else "",
         service=way.service,
         port=way.port,
         protocol=way.protocol,
         unit=way.unit,
-        lock=flow.lock,
+        lock=_lock(flow.lock, way),
         mutual_tls_percent=flow.seen.mutual_tls_percent,
         rates=_rates(flow.recent, flow.recent_seconds),
-        total={name: getattr(flow.total, name) for name in ("mutual_tls", "plaintext", "errors", "denied", "refused")},
+        total={
+            name: getattr(flow.total, name)
+            for name in ("count", "mutual_tls", "plaintext", "errors", "denied", "refused")
+        },
         plaintext_age=flow.plaintext_age,
         accepts=_accepts(addresses.snapshot, server, way.port),
         rule=graph_nodes.reference(dialled.destination_rule) if dialled else None,
         sends=_sends(client, dialled),
     )
+
+
+def _lock(lock: Lock, way: Way) -> Lock:
+    return Lock.LEAVES if is_open(lock) and way.server.namespace == NO_NAMESPACE else lock
 
 
 def _rates(recent: Counts, seconds: float) -> Rates:
@@ -122,13 +132,13 @@ def _rates(recent: Counts, seconds: float) -> Rates:
         return round(count / seconds, 3)
 
     return Rates(
-        served=per_second(recent.served),
+        count=per_second(recent.count),
         mutual_tls=per_second(recent.mutual_tls),
         plaintext=per_second(recent.plaintext),
         errors=per_second(recent.errors),
         denied=per_second(recent.denied),
         refused=per_second(recent.refused),
-        milliseconds=round(recent.duration_ms / recent.durations, 2) if recent.durations else None,
+        milliseconds=round(recent.milliseconds / recent.served, 2) if recent.milliseconds and recent.served else None,
     )
 
 
@@ -168,7 +178,7 @@ def _reasons(overview: Overview, addresses: Addresses) -> Mapping[tuple[End, End
     for seen in overview.plaintext:
         server = addresses.by_pod.get(seen.server)
         if server is not None:
-            client = addresses.by_pod.get(seen.client) or End("", seen.client)
+            client = addresses.by_pod.get(seen.client) or End(NO_NAMESPACE, seen.client)
             found.setdefault((client, server), set()).add(seen.reason)
     return found
 

@@ -94,7 +94,7 @@ class Node(msgspec.Struct, frozen=True):
 class Rates(msgspec.Struct, frozen=True):
     """Per second, over the window; None while no rate is known. `milliseconds` is the mean, None without requests."""
 
-    served: float | None
+    count: float | None
     mutual_tls: float | None
     plaintext: float | None
     errors: float | None
@@ -114,7 +114,7 @@ class WayLine(msgspec.Struct, frozen=True):
     lock: Lock
     mutual_tls_percent: int | None
     rates: Rates
-    total: dict[str, float]  # mutual_tls, plaintext, errors, denied, refused: since the sidecars started
+    total: dict[str, float]  # of `Counts`, since the sidecars started
     plaintext_age: float | None  # seconds since plaintext was last seen to grow
     accepts: Accepts | None
     rule: Ref | None  # the client's DestinationRule
@@ -165,5 +165,5 @@ class Graph(msgspec.Struct, frozen=True):
 
 
 def node_id(end: End) -> str:
-    """`namespace/workload`; all addresses are one node."""
+    """`namespace/workload`; all that is no workload is one node."""
     return f"{end.namespace}/{end.name}" if end.namespace else "/"

@@ -7,8 +7,7 @@ import msgspec
 
 from mutua.api import core, kinds
 from mutua.api.kinds import Key
-from mutua.injection import patch
-from mutua.mesh import peer_authentication, view
+from mutua.mesh import owners, peer_authentication, view
 from mutua.mesh.proxy_view import ObjectRef
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
@@ -17,16 +16,6 @@ from mutua.reports.proxy_status import ProxyState
 from mutua.reports.traffic_window import End
 from mutua.spiffe import SpiffeId
 from mutua.xds.sync_state import SyncState
-
-_KINDS = {
-    "deployments": "Deployment",
-    "statefulsets": "StatefulSet",
-    "daemonsets": "DaemonSet",
-    "replicasets": "ReplicaSet",
-    "jobs": "Job",
-    "cronjobs": "CronJob",
-    "pods": "Pod",
-}
 
 
 class Owned(msgspec.Struct, frozen=True, eq=False):
@@ -42,14 +31,17 @@ def owned(snapshot: MeshSnapshot) -> dict[End, Owned]:
     pods = snapshot.objects.typed(kinds.POD, core.Pod)
     found: dict[End, tuple[str, list[Workload]]] = {}
     for key in sorted(snapshot.workloads):
-        pod = pods.get(key)
-        if pod is None:
-            kind, name = "WorkloadEntry", key[1]
-        else:
-            owner = patch.owner_of({"metadata": msgspec.to_builtins(pod.metadata)}, key[0])
-            kind, name = _KINDS.get(owner.kind_plural, owner.kind_plural), owner.name
-        found.setdefault(End(key[0], name), (kind, []))[1].append(snapshot.workloads[key])
+        workload = snapshot.workloads[key]
+        kind = _kind(pods[key]) if key in pods else kinds.WORKLOAD_ENTRY.name
+        found.setdefault(End(key[0], workload.owner or key[1]), (kind, []))[1].append(workload)
     return {end: Owned(end, kind, tuple(pods)) for end, (kind, pods) in sorted(found.items())}
+
+
+def _kind(pod: core.Pod) -> str:
+    controller = next((each for each in pod.metadata.owner_references if each.controller), None)
+    if controller is None:
+        return kinds.POD.name
+    return owners.kind_and_name(controller.kind, controller.name, pod.metadata.labels)[0]
 
 
 class Knowledge:

@@ -19,6 +19,8 @@ class Lock(StrEnum):
     PART = "part"
     OPEN = "open"
     REFUSED = "refused"  # plaintext came, and none of it was taken
+    FAILED = "failed"  # it was tried, and nobody answered
+    LEAVES = "leaves"  # it goes to where the mesh protects nothing, so that nothing is said of its protection
     QUIET = "quiet"
 
 
@@ -41,15 +43,15 @@ class Way(msgspec.Struct, frozen=True, order=True):
 
 
 class Counts(msgspec.Struct, frozen=True):
-    """How often; `duration_ms` is the sum over `durations` of them."""
+    """How often, as in `EdgeTraffic`; `milliseconds` is the sum over all requests that were served."""
 
+    count: float = 0
     mutual_tls: float = 0
     plaintext: float = 0
     errors: float = 0
     denied: float = 0
     refused: float = 0
-    duration_ms: float = 0
-    durations: float = 0
+    milliseconds: float = 0
 
     def __add__(self, other: Self) -> Self:
         return type(self)(*(mine + theirs for mine, theirs in zip(_values(self), _values(other), strict=True)))
@@ -66,7 +68,9 @@ class Counts(msgspec.Struct, frozen=True):
             return Lock.PART if self.mutual_tls > 0 else Lock.OPEN
         if self.mutual_tls > 0:
             return Lock.CLOSED
-        return Lock.REFUSED if self.refused > 0 else Lock.QUIET
+        if self.refused > 0:
+            return Lock.REFUSED
+        return Lock.FAILED if self.count > 0 else Lock.QUIET
 
     @property
     def mutual_tls_percent(self) -> int | None:
@@ -115,8 +119,8 @@ class Flow(msgspec.Struct, frozen=True):
         return self.seen.lock
 
 
-def observe(window: Window, at: float, edges: Iterable[EdgeTraffic]) -> Window:
-    """The window after one more read of all counters.
+def observe(window: Window, at: float, edges: Iterable[EdgeTraffic], *, complete: bool = True) -> Window:
+    """The window after one more read of all counters; not `complete`: some sidecars did not tell theirs this time.
 
     The first read counts as seen: what sidecars served before anybody looked is plaintext until a whole window says
     otherwise. A counter that went back is the sum over sidecars of which one has started anew or is gone.
@@ -125,6 +129,8 @@ def observe(window: Window, at: float, edges: Iterable[EdgeTraffic]) -> Window:
     for edge in edges:
         way = _way(edge)
         totals[way] = totals.get(way, Counts()) + _counts(edge)
+    if not complete:
+        totals = {way: _highest(window, totals, way) for way in {**window.totals, **totals}}
     last = window.intervals[-1].end if window.intervals else None
     added = {way: difference for way, now in totals.items() if any(_values(difference := _since(window, way, now)))}
     plaintext = (
@@ -176,26 +182,33 @@ def _since(window: Window, way: Way, now: Counts) -> Counts:
     return msgspec.structs.replace(added, plaintext=now.plaintext) if now.plaintext < before.plaintext else added
 
 
+def _highest(window: Window, totals: Mapping[Way, Counts], way: Way) -> Counts:
+    """What was known keeps counting for those that are silent: when they speak again, it is not added once more."""
+    pairs = zip(_values(window.totals.get(way, Counts())), _values(totals.get(way, Counts())), strict=True)
+    return Counts(*(max(before, now) for before, now in pairs))
+
+
 def _way(edge: EdgeTraffic) -> Way:
+    client, server = End(edge.source_namespace, edge.source_workload), End(NO_NAMESPACE, edge.destination_service)
     return Way(
-        End(edge.source_namespace, edge.source_workload),
-        End(edge.destination_namespace, edge.destination_workload),
+        client if client.name else End(NO_NAMESPACE, edge.source_address or edge.source_principal),
+        End(edge.destination_namespace, edge.destination_workload) if edge.destination_workload else server,
         edge.destination_service,
         edge.destination_port,
         edge.protocol,
-        edge.unit,
+        edge.unit.value,
     )
 
 
 def _counts(edge: EdgeTraffic) -> Counts:
     return Counts(
+        edge.count,
         edge.mutual_tls,
         edge.plaintext,
         edge.errors,
         edge.denied,
         edge.refused,
-        edge.duration_ms,
-        edge.durations,
+        edge.duration_sum_milliseconds,
     )
 
 

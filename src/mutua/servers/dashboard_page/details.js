@@ -1,6 +1,6 @@
 // What is known of one workload or one edge.
 import {
-  Component, Decider, Lock, Mode, OUTSIDE, clock, count, full, html, lockWord, milliseconds, nodeState, number, objectName,
+  Component, Decider, Lock, Mode, OUTSIDE, clock, count, full, host, html, lockWord, milliseconds, nodeState, number, objectName,
   perSecond, percent, plural, severityTone, span, when,
 } from "./ui.js";
 
@@ -90,7 +90,7 @@ const EdgeList = ({ title, edges, end, byId, choose }) =>
     <ul class="edges">
       ${edges.map(
         (edge) => html`<li key=${edge.id}>
-          <button type="button" onClick=${() => choose(edge.id, true)}><b>${nameOf(end(edge), byId)}</b> <${Lock} item=${edge} /> ${perSecond(edge.rates.served)}</button>
+          <button type="button" onClick=${() => choose(edge.id, true)}><b>${nameOf(end(edge), byId)}</b> <${Lock} item=${edge} /> ${perSecond(edge.rates.count)}</button>
         </li>`,
       )}
     </ul>
@@ -105,6 +105,10 @@ function verdict(edge, moment) {
       return `Not all of it is protected: a part of ${seen} was plaintext.`;
     case "open":
       return `Nothing is protected: all of ${seen} was plaintext.`;
+    case "leaves":
+      return "It goes to where the mesh protects nothing. Whether the application encrypts is not known here.";
+    case "failed":
+      return `Nobody answered in ${seen}.`;
     case "refused":
       return `Plaintext was tried in ${seen}, and refused.`;
     default:
@@ -123,10 +127,10 @@ const OfEdge = ({ edge, graph, byId, moment, choose }) => {
     ${edge.reasons.length > 0 && html`<${Section} title="Why plaintext">${edge.reasons.map((each) => html`<p>${each}</p>`)}<//>`}
     <${Section} title=${`Per second, over ${span(moment.window_seconds)}`}>
       <${Facts}>
-        <${Fact} name=${edge.unit}>${perSecond(rates.served)}<//>
+        <${Fact} name=${edge.unit}>${perSecond(rates.count)}<//>
         <${Fact} name="with mutual TLS">${perSecond(rates.mutual_tls)}<//>
         <${Fact} name="plaintext"><span class=${rates.plaintext > 0 ? "tone bad" : ""}>${perSecond(rates.plaintext)}</span><//>
-        <${Fact} name="errors"><span class=${rates.errors > 0 ? "tone bad" : ""}>${perSecond(rates.errors)} ${rates.served > 0 && rates.errors > 0 ? `(${percent(rates.errors, rates.served)})` : ""}</span><//>
+        <${Fact} name="errors"><span class=${rates.errors > 0 ? "tone bad" : ""}>${perSecond(rates.errors)} ${rates.count > 0 && rates.errors > 0 ? `(${percent(rates.errors, rates.count)})` : ""}</span><//>
         <${Fact} name="denied by policy"><span class=${rates.denied > 0 ? "tone doubt" : ""}>${perSecond(rates.denied)}</span><//>
         <${Fact} name="refused handshakes"><span class=${rates.refused > 0 ? "tone doubt" : ""}>${perSecond(rates.refused)}</span><//>
         <${Fact} name="mean duration">${milliseconds(rates.milliseconds)}<//>
@@ -172,9 +176,9 @@ const Share = ({ edge }) => {
 
 const Way = ({ way }) => html`
   <div class="way">
-    <p><b>${way.client && `${way.client} → `}${way.service || "the pod itself"}:${way.port}</b> <span class="quiet">${way.protocol}</span> <${Lock} item=${way} /></p>
+    <p><b>${way.client && `${way.client} → `}${host(way.service) || "the pod itself"}:${way.port}</b> <span class="quiet">${way.protocol}</span> <${Lock} item=${way} /></p>
     <${Facts}>
-      <${Fact} name=${way.unit}>${perSecond(way.rates.served)}<//>
+      <${Fact} name=${way.unit}>${perSecond(way.rates.count)}<//>
       ${way.accepts && html`<${Fact} name="server takes"><${Mode} mode=${way.accepts.mode} /> <${Decider} by=${way.accepts.decided_by} /><//>`}
       <${Fact} name="client sends">${way.sends}${way.rule && html` <span class="decider">${way.rule.kind} ${objectName(way.rule)}</span>`}<//>
     <//>

@@ -1,5 +1,5 @@
 // The picture: workloads in their namespaces, edges with locks; moved with the mouse or by keyboard.
-import { Component, Icon, OUTSIDE, cut, gravest, html, lockWord, nodeState, perSecond, plural, textWidth } from "./ui.js";
+import { Component, Icon, LOCKS, OUTSIDE, cut, gravest, html, lockWord, nodeState, perSecond, plural, textWidth } from "./ui.js";
 import { LABEL, NODE, arrange, boxes, extent, keep, route } from "./layout.js";
 
 const FAR = 0.5; // labels of what is well are left out
@@ -204,7 +204,7 @@ export class GraphView extends Component {
           <div class="plane" ref=${(plane) => (this.plane = plane)}>
           <svg width="1" height="1">
             <defs>
-            ${["closed", "part", "open", "refused", "quiet"].map(
+            ${LOCKS.map(
               (lock) => html`<marker
                 id=${`arrow-${lock}`}
                 class=${`arrow ${lock}`}
@@ -259,7 +259,7 @@ const Box = ({ name, box, line }) => html`
 const FarName = ({ name, box }) =>
   html`<span data-x=${(box.left + box.right) / 2} data-y=${(box.top + box.bottom) / 2}>${name}</span>`;
 
-const width = (edge) => 1.6 + Math.min(3.4, Math.log10(1 + (edge.rates.served ?? 0)) * 1.4);
+const width = (edge) => 1.6 + Math.min(3.4, Math.log10(1 + (edge.rates.count ?? 0)) * 1.4);
 
 const Line = ({ edge, at, dim, chosen, choose }) => html`
   <g class=${`line ${edge.lock} ${dim ? "dim" : ""} ${chosen ? "chosen" : ""}`} onClick=${() => choose(edge.id)}>
@@ -271,14 +271,15 @@ const Line = ({ edge, at, dim, chosen, choose }) => html`
 export function edgeName(edge) {
   const errors = edge.rates.errors ? `, ${perSecond(edge.rates.errors)} errors` : "";
   const name = (id) => (id === OUTSIDE ? "outside" : id);
-  return `${name(edge.source)} to ${name(edge.destination)}: ${lockWord(edge)}, ${perSecond(edge.rates.served)} ${edge.unit}${errors}`;
+  return `${name(edge.source)} to ${name(edge.destination)}: ${lockWord(edge)}, ${perSecond(edge.rates.count)} ${edge.unit}${errors}`;
 }
 
 function labelText(edge) {
   if (edge.lock === "refused") return edge.rates.refused === null ? "refused" : `refused ${perSecond(edge.rates.refused)}`;
   if (edge.lock === "quiet") return "";
-  const rate = edge.rates.served === null ? "" : perSecond(edge.rates.served);
-  if (edge.lock === "closed") return rate || "mTLS";
+  if (edge.lock === "failed") return `no answer ${perSecond(edge.rates.count)}`;
+  const rate = edge.rates.count === null ? "" : perSecond(edge.rates.count);
+  if (edge.lock === "closed" || edge.lock === "leaves") return rate;
   return edge.lock === "open" ? `plaintext ${rate}` : `${edge.mutual_tls_percent} % mTLS ${rate}`;
 }
 
@@ -310,7 +311,7 @@ const Workload = ({ node, at, dim, on, issues }) => {
       <title>${spoken}</title>
       <rect class="card" x=${left} y=${top} width=${NODE.width} height=${NODE.height} rx="9" />
       ${!outside && html`<rect class="edge-of-card" x=${left} y=${top} width="6" height=${NODE.height} rx="3" />`}
-      ${outside && html`<use class="world" href="#icon-world" x=${left + 12} y=${top + 16} width="24" height="24" />`}
+      ${outside && html`<use class="world" href="#icon-leaves" x=${left + 12} y=${top + 16} width="24" height="24" />`}
       <text class="name" x=${left + inset} y=${top + 25}>${cut(node.name, FONTS.name, NODE.width - inset - (grave ? 42 : 8))}</text>
       <text class="state" x=${left + inset} y=${top + 46}>${cut(state.word + pods, FONTS.state, NODE.width - inset - 6)}</text>
       ${grave &&
@@ -329,6 +330,8 @@ const Legend = () => html`
       ["part", "partly plaintext"],
       ["open", "plaintext"],
       ["refused", "plaintext refused"],
+      ["failed", "no answer"],
+      ["leaves", "leaves the mesh"],
       ["quiet", "no traffic"],
     ].map(
       ([lock, words]) => html`<li class=${lock}>

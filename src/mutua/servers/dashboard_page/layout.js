@@ -3,7 +3,7 @@ import { Graph, layout } from "./dagre.js";
 
 export const NODE = { width: 182, height: 60 };
 export const LABEL = { height: 27 };
-const LABEL_WIDTHS = { closed: 84, part: 140, open: 128, refused: 114, quiet: 31 };
+const LABEL_WIDTHS = { closed: 84, part: 140, open: 128, refused: 114, failed: 128, leaves: 84, quiet: 31 };
 const PADDING = { side: 18, top: 40, bottom: 16 };
 const GAP = 28;
 const ROOM = 24; // around each workload, so that boxes and their names fit between

@@ -167,7 +167,7 @@ class Page extends Component {
 
 // The question that everybody comes with: is everything encrypted now?
 const Answer = ({ graph, moment, stale }) => {
-  const lively = graph.edges.filter((edge) => edge.lock !== "quiet" && edge.lock !== "refused");
+  const lively = graph.edges.filter((edge) => !["quiet", "refused", "failed", "leaves"].includes(edge.lock));
   const open = graph.edges.filter((edge) => isOpen(edge.lock));
   const window = span(moment?.window_seconds ?? 60);
   const [lock, words] = !moment?.as_of

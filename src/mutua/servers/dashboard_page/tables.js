@@ -1,6 +1,6 @@
 // The same as the picture, and more, as tables.
 import {
-  Decider, LOCKS, Lock, Mode, OUTSIDE, count, html, isOpen, milliseconds, nodeState, number, objectName, percent, perSecond,
+  Decider, LOCKS, Lock, Mode, OUTSIDE, count, host, html, isOpen, milliseconds, nodeState, number, objectName, percent, perSecond,
   severityTone, when,
 } from "./ui.js";
 
@@ -20,7 +20,7 @@ const nameOf = (id, byId) => {
 
 export const Traffic = ({ edges, byId, choose, chosen }) => {
   const order = [...edges].sort(
-    (one, other) => LOCKS.indexOf(one.lock) - LOCKS.indexOf(other.lock) || (other.rates.served ?? 0) - (one.rates.served ?? 0),
+    (one, other) => LOCKS.indexOf(one.lock) - LOCKS.indexOf(other.lock) || (other.rates.count ?? 0) - (one.rates.count ?? 0),
   );
   return html`<${Table}
     caption="Who calls whom, what is not mutual TLS first"
@@ -31,8 +31,8 @@ export const Traffic = ({ edges, byId, choose, chosen }) => {
         <td>${nameOf(edge.source, byId)}</td>
         <td>${nameOf(edge.destination, byId)}</td>
         <td><button type="button" onClick=${(event) => (event.stopPropagation(), choose(edge.id, true))}><${Lock} item=${edge} /></button></td>
-        <td class="number">${perSecond(edge.rates.served)}</td>
-        <td class=${`number ${edge.rates.errors > 0 ? "bad" : ""}`}>${edge.rates.served > 0 ? percent(edge.rates.errors, edge.rates.served) : "–"}</td>
+        <td class="number">${perSecond(edge.rates.count)}</td>
+        <td class=${`number ${edge.rates.errors > 0 ? "bad" : ""}`}>${edge.rates.count > 0 ? percent(edge.rates.errors, edge.rates.count) : "–"}</td>
         <td class=${`number ${edge.rates.denied > 0 ? "doubt" : ""}`}>${perSecond(edge.rates.denied)}</td>
         <td class=${`number ${edge.rates.refused > 0 ? "doubt" : ""}`}>${perSecond(edge.rates.refused)}</td>
         <td class="number">${milliseconds(edge.rates.milliseconds)}</td>
@@ -43,7 +43,7 @@ export const Traffic = ({ edges, byId, choose, chosen }) => {
 };
 
 const ports = (edge) => {
-  const all = [...new Set(edge.ways.map((way) => `${way.service || "pod"}:${way.port}`))];
+  const all = [...new Set(edge.ways.map((way) => `${host(way.service) || "pod"}:${way.port}`))];
   return all.slice(0, 3).join(", ") + (all.length > 3 ? `, and ${all.length - 3} more` : "");
 };
 

@@ -9,7 +9,7 @@ export const html = htm.bind(h);
 export const FAMILY = getComputedStyle(document.body).fontFamily;
 export const OUTSIDE = "/";
 // The gravest first.
-export const LOCKS = ["open", "part", "refused", "closed", "quiet"];
+export const LOCKS = ["open", "part", "refused", "failed", "closed", "leaves", "quiet"];
 export const isOpen = (lock) => lock === "open" || lock === "part";
 
 export function lockWord(item) {
@@ -22,6 +22,10 @@ export function lockWord(item) {
       return `${item.mutual_tls_percent} % mutual TLS`;
     case "refused":
       return "plaintext refused";
+    case "failed":
+      return "no answer";
+    case "leaves":
+      return "leaves the mesh";
     default:
       return "no traffic";
   }
@@ -53,6 +57,7 @@ export const perSecond = (value) => (value === null ? "–" : `${number(value)}/
 export const milliseconds = (value) => (value === null ? "–" : `${number(value)} ms`);
 export const count = (value) => Math.round(value).toLocaleString("en");
 export const percent = (part, whole) => (whole ? `${number((100 * part) / whole)} %` : "–");
+export const host = (name) => name.replace(/\.svc\..*$/, "");
 export const plural = (many, one) => `${many} ${one}${many === 1 ? "" : "s"}`;
 
 export function span(seconds) {

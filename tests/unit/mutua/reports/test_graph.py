@@ -13,7 +13,7 @@ from mutua.reports import graph, traffic_window
 from mutua.reports.graph_edges import WAYS_AT_MOST
 from mutua.reports.graph_model import Edge, Graph, Node, Overview, Ref
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState, Rejected, TypeState
-from mutua.reports.traffic import EdgeTraffic
+from mutua.reports.traffic import EdgeTraffic, Unit
 from mutua.reports.traffic_window import Lock, Window
 from mutua.xds.sync_state import SyncState
 
@@ -89,7 +89,7 @@ def test_an_edge_has_rates_and_a_lock_and_who_decides_on_its_port() -> None:
     found = only_edge(
         built(
             peer_authentication("shop", "all", "STRICT"),
-            edges=(edge("shop/web", "shop/store", 50, errors=5, duration_ms=500.0, durations=50),),
+            edges=(edge("shop/web", "shop/store", 50, errors=5, duration_sum_milliseconds=500.0),),
         )
     )
 
@@ -99,7 +99,7 @@ def test_an_edge_has_rates_and_a_lock_and_who_decides_on_its_port() -> None:
         Lock.CLOSED,
         100,
     )
-    assert (found.rates.served, found.rates.errors, found.rates.milliseconds) == (5, 0.5, 10)
+    assert (found.rates.count, found.rates.errors, found.rates.milliseconds) == (5, 0.5, 10)
     (way,) = found.ways
     assert way.accepts is not None
     assert (way.accepts.mode, way.accepts.decided_by) == ("STRICT", Ref("PeerAuthentication", "shop", "all"))
@@ -111,12 +111,12 @@ def test_an_edge_has_rates_and_a_lock_and_who_decides_on_its_port() -> None:
 def test_one_port_in_plaintext_opens_the_whole_edge() -> None:
     counters = (
         edge("shop/web", "shop/store", 1_000_000),
-        edge("shop/web", "shop/store", 0, 1, destination_port=9090, unit="connections", protocol="tcp"),
+        edge("shop/web", "shop/store", 0, 1, destination_port=9090, unit=Unit.CONNECTIONS, protocol="tcp"),
     )
     found = only_edge(built(edges=counters))
 
     assert (found.lock, found.mutual_tls_percent) == (Lock.PART, 99)
-    assert (found.unit, found.rates.served) == ("requests", 100_000)
+    assert (found.unit, found.rates.count) == ("requests", 100_000)
     assert [(way.port, way.lock) for way in found.ways] == [(9090, Lock.OPEN), (80, Lock.CLOSED)]
 
 
@@ -154,6 +154,13 @@ def test_a_thousand_addresses_outside_are_one_node_whose_busiest_are_named() -> 
     assert node(found, "/").kind == "outside"
     one = only_edge(found)
     assert (len(one.ways), one.more_ways, one.ways[0].client) == (WAYS_AT_MOST, 1000 - WAYS_AT_MOST, "203.0.4.0")
+
+
+def test_what_leaves_the_mesh_is_neither_called_plaintext_nor_protected() -> None:
+    leaving = edge("shop/web", "/", 0, 9, destination_workload="", destination_service="api.example.com")
+    found = only_edge(built(edges=(leaving,)))
+
+    assert (found.destination, found.lock, found.ways[0].service) == ("/", Lock.LEAVES, "api.example.com")
 
 
 def test_who_vanished_is_shown_as_gone_while_its_traffic_is_in_the_window() -> None:

@@ -105,6 +105,23 @@ def test_a_way_without_counter_any_more_stays_while_the_window_saw_it() -> None:
     assert not window.plaintext_at
 
 
+def test_sidecars_that_are_silent_for_a_while_add_nothing_when_they_speak_again() -> None:
+    window = Window(60)
+    for at, edges, complete in ((0.0, read(500, 70), True), (100.0, read(510, 70), True), (105.0, [], False)):
+        window = traffic_window.observe(window, at, edges, complete=complete)
+    window = traffic_window.observe(window, 110.0, read(512, 70))
+    (flow,) = traffic_window.flows(window).values()
+
+    assert (flow.recent.mutual_tls, flow.recent.plaintext) == (2, 0)
+    assert flow.lock is Lock.CLOSED
+
+
+def test_what_nobody_answered_is_no_protected_traffic() -> None:
+    (flow,) = after((0, read(0)), (5, read(0, count=7, errors=7)))
+
+    assert (flow.lock, flow.recent.count) == (Lock.FAILED, 7)
+
+
 def test_ways_of_several_pods_and_principals_are_one() -> None:
     edges = [
         edge("shop/a", "shop/b", 3, source_principal="one"),
