@@ -18,7 +18,7 @@ from localcluster.apiserver.schemas.model import Field, Struct, Type, documentat
 Document = dict[str, Any]
 
 # Part of every hash: clients keep documents by it, so it has to change when what is written here does.
-_EDITION = "2"
+_EDITION = "3"
 _INFO = {"title": "Kubernetes", "version": "v1.32.0"}
 _PREFIXES = {
     "meta": "io.k8s.apimachinery.pkg.apis.meta",
@@ -36,6 +36,23 @@ _OPTIONS = {
     "dryRun": "When present, indicates that modifications should not be persisted: `All`.",
     "fieldManager": "The name of the actor that makes these changes.",
     "fieldValidation": "What to do with unknown or duplicate fields: `Ignore`, `Warn` or `Strict`.",
+}
+_LIST_OPTIONS = {
+    "allowWatchBookmarks": ("boolean", "Send events of type BOOKMARK in a watch."),
+    "continue": ("string", "Where an earlier page of this list ended."),
+    "fieldSelector": ("string", "Which objects, by their fields."),
+    "labelSelector": ("string", "Which objects, by their labels."),
+    "limit": ("integer", "The most objects of one page."),
+    "resourceVersion": ("string", "From which version on."),
+    "resourceVersionMatch": ("string", "How resourceVersion is meant."),
+    "sendInitialEvents": ("boolean", "Begin a watch with what exists already."),
+    "timeoutSeconds": ("integer", "How long a watch lasts."),
+    "watch": ("boolean", "Watch the objects instead of listing them."),
+}
+_DELETE_OPTIONS = {
+    "dryRun": ("string", _OPTIONS["dryRun"]),
+    "gracePeriodSeconds": ("integer", "How long a pod has to end."),
+    "propagationPolicy": ("string", "What becomes of what the object owns: `Orphan`, `Background` or `Foreground`."),
 }
 _FORCE = "Take over fields of other managers when applying."
 
@@ -154,6 +171,24 @@ class _Builder:
         self._schemas[name]["x-kubernetes-group-version-kind"] = [_identity(kind)]
         return name
 
+    def _list_of(self, kind: KindInfo, reference: str) -> str:
+        """Add the schema of a kind's lists; a reference to it."""
+        name = f"{reference.removeprefix(self._prefix).rpartition('.')[0]}.{kind.list_kind}"
+        if name not in self._schemas:
+            about = self._type(Type("object", struct="meta_v1.ListMeta"))
+            self._schemas[name] = {
+                "type": "object",
+                "required": ["items"],
+                "properties": {
+                    "apiVersion": {"type": "string"},
+                    "kind": {"type": "string"},
+                    "metadata": {"allOf": [about]} if self._is_v3 else about,
+                    "items": {"type": "array", "items": {"$ref": reference}},
+                },
+                "x-kubernetes-group-version-kind": [{**_identity(kind), "kind": kind.list_kind}],
+            }
+        return f"{self._prefix}{name}"
+
     def _custom(self, kind: KindInfo) -> Document:
         own = custom.schema_of(kind) or {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
         about = struct("meta_v1.ObjectMeta")
@@ -238,7 +273,11 @@ class _Builder:
             root = f"/{_path(kind, kind.version)}"
             home = f"{root}/namespaces/{{namespace}}/{kind.plural}" if kind.namespaced else f"{root}/{kind.plural}"
             operation = self._operations(kind, reference)
-            collection = {"get": operation("list"), "post": operation("post")}
+            collection = {
+                "get": operation("list"),
+                "post": operation("post"),
+                "delete": operation("deletecollection"),
+            }
             item = {name: operation(name) for name in ("get", "put", "patch", "delete")}
             in_path = [self._parameter("name", "path", "The object's name.")]
             if kind.namespaced:
@@ -251,17 +290,22 @@ class _Builder:
             found_item: Document = {verb: found for verb, found in item.items() if found}
             if found_item:
                 paths[f"{home}/{{name}}"] = {**found_item, "parameters": in_path}
+            if "status" in kind.subresources:
+                of_status = {name: operation(name, "Status") for name in ("get", "put", "patch")}
+                found_status: Document = {verb: found for verb, found in of_status.items() if found}
+                paths[f"{home}/{{name}}/status"] = {**found_status, "parameters": in_path}
         return paths
 
-    def _operations(self, kind: KindInfo, reference: str) -> Callable[[str], Any]:
+    def _operations(self, kind: KindInfo, reference: str) -> Callable[..., Any]:
         needs = {"post": "create", "put": "update"}
 
-        def operation(action: str) -> Document | None:
+        def operation(action: str, subresource: str = "") -> Document | None:
             if needs.get(action, action) not in kind.verbs:
                 return None
-            body = self._body(reference, ("application/json",), answer=True)
+            answer = self._list_of(kind, reference) if action == "list" else reference
+            body = self._body(answer, ("application/json",), answer=True)
             found: Document = {
-                "operationId": f"{action}{kind.version.capitalize()}{kind.kind}",
+                "operationId": f"{action}{kind.version.capitalize()}{kind.kind}{subresource}",
                 "responses": {"200": {"description": "OK", **body}},
                 "x-kubernetes-action": action,
                 "x-kubernetes-group-version-kind": _identity(kind),
@@ -278,8 +322,13 @@ class _Builder:
                 else:
                     found["consumes"] = list(types)
                     parameters.append({"name": "body", "in": "body", "required": True, "schema": {"$ref": reference}})
-            elif action == "delete":
-                parameters = [self._parameter("dryRun", "query", _OPTIONS["dryRun"])]
+            else:
+                options = (_LIST_OPTIONS if action in ("list", "deletecollection") else {}) | (
+                    _DELETE_OPTIONS if action in ("delete", "deletecollection") else {}
+                )
+                parameters = [
+                    self._parameter(name, "query", text, type_=type_) for name, (type_, text) in options.items()
+                ]
             if parameters:
                 found["parameters"] = parameters
             return found

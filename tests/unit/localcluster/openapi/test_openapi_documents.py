@@ -115,7 +115,11 @@ def test_the_older_document_has_every_kind() -> None:
         for definition in document["definitions"].values()
         for entry in definition.get("x-kubernetes-group-version-kind", ())
     }
-    assert told == {(kind.group, kind.kind) for kind in kinds.BUILTIN} | {("example.com", "Widget")}
+    assert told == {
+        (kind.group, name)
+        for kind in (*kinds.BUILTIN, *widgets().custom())
+        for name in (kind.kind, *([kind.list_kind] if "list" in kind.verbs else ()))
+    }
     assert {name.removeprefix("#/definitions/") for name in references(document)} <= document["definitions"].keys()
 
 
