@@ -196,6 +196,13 @@ class GoneError(ApiError):
     reason = "Expired"
 
 
+class RequestTimeoutError(ApiError):
+    """408: the client takes too long to say what it wants."""
+
+    code = 408
+    reason = "Timeout"
+
+
 class TooLargeError(ApiError):
     """413: the body is over the limit."""
 

@@ -17,6 +17,7 @@ from localcluster.apiserver import bootstrap, expiry
 from localcluster.apiserver.authn import Authenticator
 from localcluster.apiserver.errors import NotFoundError
 from localcluster.apiserver.http.application import Application
+from localcluster.apiserver.http.connection import HttpProtocol
 from localcluster.apiserver.http.metrics import Metrics
 from localcluster.apiserver.http.streams import Streams
 from localcluster.apiserver.http.websocket_protocol import WebSocketProtocol
@@ -129,7 +130,7 @@ def _configuration(application: Application, settings: Settings) -> uvicorn.Conf
         lifespan="off",
         log_config=None,
         access_log=False,
-        http="httptools",
+        http=HttpProtocol,
         ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         server_header=False,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +15,7 @@ from localcluster.apiserver.errors import (
     ApiError,
     BadRequestError,
     NotAcceptableError,
+    RequestTimeoutError,
     TooLargeError,
     UnsupportedMediaTypeError,
 )
@@ -20,6 +23,7 @@ from localcluster.apiserver.http import protobuf
 
 JSON = "application/json"
 YAML = "application/yaml"
+BODY_SECONDS = 60.0
 LARGEST_BODY = 3 * 1024 * 1024
 _MOST_DISCARDED = 16 * 1024 * 1024
 _MOST_YAML_VALUES = 1_000_000
@@ -61,16 +65,19 @@ def wanted(request: Request, *, views: tuple[str, ...] = _VIEWS) -> Wanted:
 
 
 async def body_of(request: Request) -> bytes:
-    """The raw body. TooLargeError over 3 MiB."""
+    """The raw body. TooLargeError over 3 MiB, RequestTimeoutError if it takes more than a minute to come."""
     chunks, size = [], 0
     try:
-        async for chunk in request.stream():
-            size += len(chunk)
-            # What is too much is still read, up to a point: most clients only look for an answer after sending.
-            if size <= LARGEST_BODY:
-                chunks.append(chunk)
-            elif size > _MOST_DISCARDED:
-                break
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                # What is too much is still read, up to a point: most clients only look for an answer after sending.
+                if size <= LARGEST_BODY:
+                    chunks.append(chunk)
+                elif size > _MOST_DISCARDED:
+                    break
+    except TimeoutError as error:
+        raise RequestTimeoutError(f"the body of the request did not come within {BODY_SECONDS:.0f} s") from error
     except ClientDisconnect as error:
         raise BadRequestError("the client went away before its body was complete") from error
     if size > LARGEST_BODY:
@@ -147,6 +154,14 @@ def encode(document: Any, media_type: str = JSON) -> bytes:
     return msgspec.json.encode(document)
 
 
+# In all, and of each one where that is not enough (apiserver/pkg/endpoints/filters/warning.go).
+_WARNINGS_LENGTH = 4096
+_WARNING_LENGTH = 256
+# Python's HTTP client refuses answers with more than a hundred headers.
+_MOST_WARNINGS = 64
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
 def answer(document: Any, *, code: int = 200, media_type: str = JSON, warnings: list[str] | None = None) -> Response:
     """A response; each warning becomes a Warning header (RFC 7234, section 5.5), which kubectl prints."""
     response = Response(encode(document, media_type), status_code=code, media_type=media_type)
@@ -155,11 +170,17 @@ def answer(document: Any, *, code: int = 200, media_type: str = JSON, warnings: 
 
 
 def add_warnings(response: Response, warnings: list[str]) -> None:
-    """Put warnings into the headers, each once."""
-    for warning in dict.fromkeys(warnings):
-        text = warning.replace("\\", "\\\\").replace('"', '\\"').replace("\r", " ").replace("\n", " ")
+    """Put warnings into the headers, each once; many or long ones are cut short, as in Kubernetes."""
+    room = _WARNINGS_LENGTH
+    long = sum(map(len, warnings)) > room
+    for warning in list(dict.fromkeys(warnings))[:_MOST_WARNINGS]:
+        shown = warning[:_WARNING_LENGTH] if long else warning
+        room -= len(shown)
+        if room < 0:
+            return
+        text = _CONTROL.sub(" ", shown).replace("\\", "\\\\").replace('"', '\\"')
         # Header values are Latin-1 on the wire; Go and Python both read UTF-8 there.
-        response.raw_headers.append((b"warning", f'299 - "{text}"'.encode()))
+        response.raw_headers.append((b"warning", f'299 - "{text}"'.encode(errors="replace")))
 
 
 def failure(error: ApiError) -> Response:

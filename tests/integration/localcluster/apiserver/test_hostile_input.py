@@ -1,6 +1,7 @@
 """Requests that nobody means well with: a clear refusal to the one who sent them, and the server goes on."""
 
 import json
+from http.client import HTTPSConnection
 
 import pytest
 from api_server import ApiServer
@@ -51,3 +52,19 @@ def test_names_that_are_none(server: ApiServer, name: str) -> None:
     code, status = server.request("POST", PATH, {"metadata": {"name": name}})
 
     assert (code, status["reason"]) == (422, "Invalid"), json.dumps(status)
+
+
+def test_warnings_about_fields_with_any_name_are_readable_headers(server: ApiServer) -> None:
+    fields = {"a\r\nX-Evil: yes\x00": 1, "ü\u2603": 1, **{f"field-{number}": 1 for number in range(10_000)}}
+
+    connection = HTTPSConnection("127.0.0.1", server.port, context=server.context(), timeout=20)
+    headers = {"Authorization": f"Bearer {server.paths.admin_token.read_text()}"}
+    connection.request("POST", PATH, json.dumps({"metadata": {"name": "warned"}, **fields}), headers)
+    with connection.getresponse() as answer:
+        assert answer.status == 201
+        assert answer.headers.get("x-evil") is None
+        warnings = answer.headers.get_all("warning") or []
+    connection.close()
+
+    assert any("a  X-Evil: yes " in warning for warning in warnings)
+    assert sum(map(len, warnings)) < 8192
