@@ -1,7 +1,8 @@
 """The signer: a certificate that may sign, its key, and the way from it to the roots."""
 
 import hashlib
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -169,6 +170,13 @@ def issued(issuer: x509.Certificate, certificate: x509.Certificate) -> bool:
     except (ValueError, TypeError, InvalidSignature):
         return False
     return True
+
+
+def leads_to(roots: Iterable[x509.Certificate], chain: Sequence[x509.Certificate]) -> bool:
+    """Whether each certificate of a chain, the leaf first, is issued by the next, and the last by a root."""
+    return all(issued(above, below) for below, above in itertools.pairwise(chain)) and any(
+        issued(root, chain[-1]) for root in roots
+    )
 
 
 def _authority_key_identifier(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:

@@ -59,9 +59,11 @@ def injected(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> 
         rewritten = app_probes.rewrite(own, port)
         # What must pass before the next container starts cannot wait for an agent that starts later.
         rewritten |= app_probes.rewrite(own_first, port, but=() if sidecar.native else ("startupProbe", "postStart"))
+    proxy["volumeMounts"] += sidecar.user_volume_mounts
     proxy = _with_app_probes(_as_user_wants(proxy, spec), rewritten)
     first = [containers.init_container(sidecar)]
     added = containers.volumes()
+    added += [volume for volume in sidecar.user_volumes if volume["name"] not in containers.names(added)]
     # The pod's own init containers need the network: without a native sidecar, nobody serves what is captured yet.
     spec["initContainers"] = [*first, proxy, *own_first] if sidecar.native else [*own_first, *first]
     spec["containers"] = own if sidecar.native else [*own, proxy]

@@ -107,6 +107,8 @@ class SidecarSettings(msgspec.Struct, frozen=True):
     log_level: str
     component_log_level: str
     proxy_config: dict[str, Any]
+    user_volumes: tuple[dict[str, Any], ...]
+    user_volume_mounts: tuple[dict[str, Any], ...]
     merge_metrics: bool  # one page shows the application's metrics too, and the pod is annotated with it
 
 
@@ -156,6 +158,8 @@ def for_pod(annotations: Mapping[str, str], mesh: InjectorSettings) -> SidecarSe
         log_level=annotations.get("sidecar.istio.io/logLevel", mesh.log_level),
         component_log_level=annotations.get("sidecar.istio.io/componentLogLevel", mesh.component_log_level),
         proxy_config=proxy_config,
+        user_volumes=reader.named("sidecar.istio.io/userVolume"),
+        user_volume_mounts=reader.named("sidecar.istio.io/userVolumeMount", needs="mountPath"),
         merge_metrics=scrape.wanted(annotations, mesh_wide=mesh.merge_metrics),
     )
 
@@ -221,6 +225,20 @@ class _Annotations:
                     name, f"holds {part!r}, which is not an IP range", "write ranges as in 10.0.0.0/8,192.168.1.0/24"
                 ) from None
         return value
+
+    def named(self, name: str, *, needs: str = "") -> tuple[dict[str, Any], ...]:
+        """Volumes or mounts by volume's name, as in `{"cert": {"secret": {"secretName": "cert"}}}`. Source: Istio."""
+        found = self.mapping(name)
+        for key, value in found.items():
+            if not isinstance(value, dict) or (needs and not str(value.get(needs, "")).startswith("/")):
+                raise self._error(
+                    name,
+                    f"says about {key!r} {'no ' + needs if needs else 'nothing that is a volume'}",
+                    'write it as in {"cert": {"mountPath": "/etc/cert", "readOnly": true}}'
+                    if needs
+                    else 'write it as in {"cert": {"secret": {"secretName": "cert"}}}',
+                )
+        return tuple({"name": key} | value for key, value in found.items())
 
     def mapping(self, name: str) -> dict[str, Any]:
         text = self._values.get(name, "")

@@ -8,6 +8,7 @@ from mutua.ca import rotation
 from mutua.ca.bundle import merged
 from mutua.errors import MutuaError
 from mutua.programs import agent_trust
+from mutua.programs.agent_files import FileCertificates
 from mutua.programs.agent_settings import AgentSettings
 from mutua.programs.agent_trust import Told, TrustFolder
 from mutua.servers.sds import SecretService
@@ -22,6 +23,9 @@ SPREAD_SECONDS = 2.0
 """When the mesh's issuer changes, all agents hear of it at once; they come within this time."""
 
 ISSUER_AGAIN = timedelta(seconds=2)
+FILES_AGAIN = timedelta(seconds=2)
+"""How often the files of a certificate that others renew are looked at."""
+
 REPORT_EVERY = timedelta(minutes=2)
 REPORT_AGAIN = timedelta(seconds=5)
 ACKNOWLEDGED_SECONDS = 5.0
@@ -43,13 +47,14 @@ class WorkloadIdentity:
     def __init__(
         self,
         settings: AgentSettings,
-        client: CaClient,
+        client: CaClient | FileCertificates,
         secrets: SecretService,
         trust: TrustFolder | None = None,
         now: clock.Clock = clock.now,
     ) -> None:
         self._settings = settings
         self._client = client
+        self._files = client if isinstance(client, FileCertificates) else None
         self._secrets = secrets
         self._trust = trust or TrustFolder(settings.root_path)
         self._now = now
@@ -100,6 +105,10 @@ class WorkloadIdentity:
             self._renewal = min(self._renewal, earliest + _spread())
 
     async def _renew(self) -> None:
+        current, files = self._current, self._files
+        if current is not None and files is not None and not files.changed() and self._now() < current.expires:
+            self._renewal = self._now() + FILES_AGAIN
+            return
         try:
             fresh = await self._client.certificate(self._current, self._roots())
         except (MutuaError, OSError, ValueError) as error:
@@ -108,6 +117,18 @@ class WorkloadIdentity:
         self._failures, self._error = 0, ""
         self._current = fresh
         self._publish()
+        self._renewal = self._when_due(fresh)
+        _LOG.info(
+            "certificate received",
+            identity=self._settings.identity,
+            serial=f"{fresh.serial:x}",
+            not_after=_text(fresh.expires),
+            next_rotation=_text(self._next_rotation()),
+        )
+
+    def _when_due(self, fresh: WorkloadCertificate) -> datetime:
+        if self._files is not None:
+            return self._now() + FILES_AGAIN
         jitter = random.uniform(-1, 1) * self._settings.grace_ratio_jitter  # noqa: S311 - spread, not secrecy
         delay = rotation.delay(fresh.created, fresh.expires, self._now(), self._settings.grace_ratio, jitter)
         if self._told.issuer in ("", fresh.issuer):
@@ -116,14 +137,11 @@ class WorkloadIdentity:
             # Another replica signed that has not heard of the new issuer, or our file is behind: come back, not often.
             self._strangers += 1
             delay = min(delay, ISSUER_AGAIN * 2 ** min(self._strangers, 8))
-        self._renewal = self._now() + max(delay, SHORTEST_LIFE)
-        _LOG.info(
-            "certificate received",
-            identity=self._settings.identity,
-            serial=f"{fresh.serial:x}",
-            not_after=_text(fresh.expires),
-            next_rotation=_text(self._renewal),
-        )
+        return self._now() + max(delay, SHORTEST_LIFE)
+
+    def _next_rotation(self) -> datetime:
+        """When the certificate will be another one; from files, by its end at the latest."""
+        return self._current.expires if self._files is not None and self._current is not None else self._renewal
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
@@ -170,7 +188,7 @@ class WorkloadIdentity:
         statement = IdentityStatement(
             pod=self._settings.pod,
             roots=agent_trust.digest(self._roots()),
-            next_rotation=self._renewal,
+            next_rotation=self._next_rotation(),
             error=self._error,
             failures=self._failures,
         )

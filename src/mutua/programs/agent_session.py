@@ -7,6 +7,8 @@ from datetime import timedelta
 from subprocess import Popen
 
 from mutua.errors import MutuaError
+from mutua.programs import agent_files
+from mutua.programs.agent_files import FileCertificates
 from mutua.programs.agent_identity import WorkloadIdentity
 from mutua.programs.agent_settings import AgentSettings
 from mutua.servers.sds import SecretService
@@ -36,7 +38,7 @@ async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
     await secrets.start(settings.socket_path)
     ended = asyncio.ensure_future(envoy.wait())
     stopped = asyncio.ensure_future(stop.wait())
-    identity = WorkloadIdentity(settings, CaClient(_client_settings(settings)), secrets)
+    identity = WorkloadIdentity(settings, _certificates(settings), secrets)
     renewal = asyncio.ensure_future(identity.keep())
     status = asyncio.ensure_future(_status(settings, stop.set, identity))
     try:
@@ -88,6 +90,16 @@ async def _drain(settings: AgentSettings, ended: "asyncio.Future[int]") -> None:
     except MutuaError as error:
         _LOG.warn("cannot drain", error=error)
     _LOG.info("drained", seconds=f"{loop.time() - begin:.1f}", connections_left=active)
+
+
+def _certificates(settings: AgentSettings) -> CaClient | FileCertificates:
+    """Where certificates come from: files of the pod, where there are some, else the control plane."""
+    client = CaClient(_client_settings(settings))
+    place = agent_files.folder(settings.pod_root, demanded=settings.certificates_from_files)
+    if place is None:
+        return client
+    _LOG.info("the certificate comes from files", folder=place)
+    return FileCertificates(place, settings.identity, client)
 
 
 def _client_settings(settings: AgentSettings) -> CaClientSettings:

@@ -43,6 +43,8 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     proxy_log_level: str
     component_log_level: str
+    pod_root: Path  # below which all the other paths lie
+    certificates_from_files: bool  # demanded; where the files are there, they are used anyway
     token_path: Path
     root_path: Path
     socket_path: Path
@@ -117,6 +119,8 @@ def read(
         concurrency=_proxy_number(proxy, "concurrency", 2),
         proxy_log_level=proxy_log_level,
         component_log_level=component_log_level,
+        pod_root=root,
+        certificates_from_files=environment.get("FILE_MOUNTED_CERTS", "").lower() in ("1", "true"),
         token_path=root / "var/run/secrets/tokens/istio-token",
         root_path=root / "var/run/secrets/istio/root-cert.pem",
         socket_path=socket,

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -232,7 +231,7 @@ class CaClient:
             raise InternalError(f"the control plane answered with a certificate for {identities}")
         if received >= chain[0].not_valid_after_utc:
             raise InternalError("the control plane answered with an expired certificate", "compare the clocks")
-        if not _verifies(chain, roots):
+        if not authority.leads_to(roots, chain):
             raise InternalError("the certificate is not signed under the roots that came with it")
         return WorkloadCertificate(
             key=keys.to_pem(key, pkcs8=self._settings.pkcs8),
@@ -255,13 +254,6 @@ def _signing_request(key: keys.PrivateKey, identity: SpiffeId) -> str:
 
 def _names(identity: SpiffeId) -> x509.SubjectAlternativeName:
     return x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
-
-
-def _verifies(chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]) -> bool:
-    for certificate, issuer in itertools.pairwise(chain):
-        if not authority.issued(issuer, certificate):
-            return False
-    return any(authority.issued(root, chain[-1]) for root in roots)
 
 
 def endless_back_off(failures: int, *, longest: timedelta = timedelta(seconds=4)) -> timedelta:

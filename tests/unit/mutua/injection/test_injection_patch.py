@@ -385,3 +385,35 @@ def test_the_init_container_understands_us(annotations: dict[str, str], exempt_b
     arguments = container(injected(pod, exempt_by_mark=exempt_by_mark), "istio-init")["args"]
 
     assert init.main([*arguments, "--dry-run"]) == 0
+
+
+def test_volumes_for_the_sidecar_alone() -> None:
+    """Certificates from files reach Envoy by them; the application does not see them, and ours are never replaced."""
+    volumes = {"cert": {"secret": {"secretName": "web-cert"}}, "istio-token": {"hostPath": {"path": "/"}}}
+    mounts = {"cert": {"mountPath": "/etc/certs", "readOnly": True}}
+    pod = copy.deepcopy(POD)
+    pod["metadata"]["annotations"] = {
+        "sidecar.istio.io/userVolume": json.dumps(volumes),
+        "sidecar.istio.io/userVolumeMount": json.dumps(mounts),
+    }
+    made = injected(pod)
+
+    assert {"name": "cert", "secret": {"secretName": "web-cert"}} in made["spec"]["volumes"]
+    assert {"name": "cert"} | mounts["cert"] in container(made, "istio-proxy")["volumeMounts"]
+    assert "volumeMounts" not in container(made, "backend")
+    assert "hostPath" not in json.dumps(made["spec"]["volumes"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("sidecar.istio.io/userVolume", '{"cert": "web-cert"}'),
+        ("sidecar.istio.io/userVolumeMount", '{"cert": {"mountPath": "etc/certs"}}'),
+        ("sidecar.istio.io/userVolumeMount", "[1]"),
+    ],
+)
+def test_volumes_that_are_none_are_named(name: str, value: str) -> None:
+    pod = copy.deepcopy(POD)
+    pod["metadata"]["annotations"] = {name: value}
+    with pytest.raises(InjectionError, match=name):
+        injected(pod)
