@@ -105,12 +105,12 @@ class Inputs:
         return self._shared.value(f"{name} of {self._scope}", make)
 
     def workloads(self, namespace: str, selector: Labels = NO_LABELS) -> list[Workload]:
-        """The workloads of a namespace ("" = all namespaces) that a selector means; as `snapshot`."""
+        """The workloads of a namespace ("" = all namespaces) that a selector means, pods or not; as `snapshot`."""
         here = self.shared("workloads", self._workloads_by_namespace).get(namespace, [])
         return [workload for workload in here if selector <= workload.labels] if selector else here
 
     def _workloads_by_namespace(self) -> Mapping[str, list[Workload]]:
-        everywhere = list(self.snapshot.workloads.values())
+        everywhere = [*self.snapshot.workloads.values(), *self.snapshot.machines]
         found: dict[str, list[Workload]] = {}
         for workload in everywhere:
             found.setdefault(workload.namespace, []).append(workload)

@@ -168,7 +168,8 @@ def _why(port: OutboundPort, endpoint: Endpoint) -> str:
     if port.tls.mode is ClientTlsMode.DISABLE and port.destination_rule is None:
         return "since no rule says otherwise"
     if port.tls.mode is not ClientTlsMode.AUTO:
-        return f"as mode {port.tls.mode.value} says"
+        said = f"as mode {port.tls.mode.value} says"
+        return f"{said}, with secret {port.tls.credential_name}" if port.tls.credential_name else said
     return "since the server takes it" if endpoint.mtls else "since the server takes no mutual TLS"
 
 

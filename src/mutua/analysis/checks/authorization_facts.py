@@ -101,11 +101,12 @@ class Identities(msgspec.Struct, frozen=True, eq=False):
 
 
 def identities_of(snapshot: MeshSnapshot, existing: Iterable[Key]) -> Identities:
-    """The identities of all pods, beside the service accounts that exist."""
+    """The identities of all pods and WorkloadEntries, beside the service accounts that exist."""
     accounts: set[str] = set()
     bare: dict[str, set[str]] = {}
     names: dict[str, set[str]] = {}
-    for workload in snapshot.workloads.values():
+    everybody = [*snapshot.workloads.values(), *(each for each in snapshot.machines if each.service_account)]
+    for workload in everybody:
         account = f"{workload.namespace}/{workload.service_account}"
         if not workload.has_sidecar:
             bare.setdefault(account, set()).add(workload.name)
@@ -119,7 +120,7 @@ def identities_of(snapshot: MeshSnapshot, existing: Iterable[Key]) -> Identities
         frozenset(accounts),
         _frozen({key: value for key, value in bare.items() if key not in accounts}),
         _frozen(names),
-        frozenset(workload.namespace for workload in snapshot.workloads.values()),
+        frozenset(workload.namespace for workload in everybody),
         frozenset(f"{namespace}/{name}" for namespace, name in existing) - accounts - bare.keys(),
         domains[0],
     )

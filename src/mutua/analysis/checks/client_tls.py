@@ -1,6 +1,7 @@
 """TLS that clients are told to use and that is not what it looks like: twice, not at all, or towards anybody."""
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from mutua.analysis import words
@@ -61,7 +62,11 @@ def _dialled(inputs: Inputs, item: DestinationRule) -> Iterator[tuple[OutboundSe
     host = hosts.resolve(spec.host, namespace, inputs.injector.cluster_domain)
     labels = labels_of(spec.workload_selector.match_labels) if spec.workload_selector else frozenset()
     own_reference = ObjectRef(destination_rule.KIND, namespace, item.metadata.name)
-    for service in snapshot.parts.outbound.view(namespace, labels).services:
+    services = snapshot.parts.outbound.view(namespace, labels).services
+    if not hosts.is_wildcard(host):
+        of_host = inputs.shared(f"services {id(services)} by host", partial(_by_host, services))
+        services = tuple(filter(None, (of_host.get(host),)))
+    for service in services:
         if not hosts.matches(host, service.host):
             continue
         for port in service.ports:
@@ -69,13 +74,19 @@ def _dialled(inputs: Inputs, item: DestinationRule) -> Iterator[tuple[OutboundSe
                 yield service, port, port.tls
 
 
+def _by_host(services: tuple[OutboundService, ...]) -> dict[str, OutboundService]:
+    return {service.host: service for service in services}
+
+
 def entries(inputs: Inputs) -> Iterator[Message]:
     """Ports read as HTTP that lead to where TLS is spoken, without a rule that makes TLS of it."""
     snapshot = inputs.snapshot
     for item in inputs.subjects(_ENTRY, ServiceEntry):
         plain: set[str] = set()
-        for service in snapshot.parts.outbound.view(item.metadata.namespace, frozenset()).services:
-            if not service.is_entry or service.host not in item.spec.hosts:
+        services = snapshot.parts.outbound.view(item.metadata.namespace, frozenset()).services
+        of_host = inputs.shared(f"services {id(services)} by host", partial(_by_host, services))
+        for service in filter(None, (of_host.get(host) for host in item.spec.hosts)):
+            if not service.is_entry:
                 continue
             dialled = {port.number: port for port in service.ports}
             for index, port in enumerate(item.spec.ports):

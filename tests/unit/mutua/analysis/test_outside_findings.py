@@ -137,3 +137,30 @@ def test_manifests_alone_do_not_tell_which_secrets_are_missing() -> None:
 def test_a_set_knows_the_kinds_that_were_looked_for() -> None:
     assert not ObjectSet().knows(kinds.SECRET)
     assert ObjectSet({"Secret": {}}).knows(kinds.SECRET)
+
+
+MACHINE = """
+apiVersion: networking.istio.io/v1
+kind: WorkloadEntry
+metadata: {name: vm, namespace: shop}
+spec: {address: 192.0.2.7, serviceAccount: vm, labels: {app: vm}}
+"""
+
+
+def policy(selected: str, principal: str) -> str:
+    return f"""
+---
+apiVersion: security.istio.io/v1
+kind: AuthorizationPolicy
+metadata: {{name: policy, namespace: shop}}
+spec:
+  selector: {{matchLabels: {{app: {selected}}}}}
+  rules: [{{from: [{{source: {{principals: [{principal}]}}}}]}}]
+"""
+
+
+def test_workload_entries_are_selected_and_have_identities() -> None:
+    known = MACHINE + policy("vm", "cluster.local/ns/shop/sa/vm")
+    assert found(known, "IST0127") == found(known, "MUT0006") == []
+    unknown = MACHINE + policy("other", "cluster.local/ns/shop/sa/other")
+    assert (len(found(unknown, "IST0127")), len(found(unknown, "MUT0006"))) == (1, 1)
