@@ -306,7 +306,7 @@ def _http2(*, keepalive: bool) -> Json:
 
 def _metrics_pages(settings: BootstrapSettings) -> Mapping[str, tuple[str, str]]:
     """The agent prints Envoy's statistics: Envoy itself would put its own name before Istio's."""
-    traffic = f"/stats/prometheus?usedonly&type=Counters&filter=^{STATS_SCOPE}%5C."
+    traffic = f"/stats/prometheus?usedonly&filter=^{STATS_SCOPE}%5C.(istio_requests_total|istio_tcp|mutua)"
     scraped = (AGENT_CLUSTER, ENVOY_PAGE) if settings.agent_port else (ADMIN_CLUSTER, "/stats/prometheus")
     return {"/stats/prometheus": scraped, TRAFFIC_PAGE: (ADMIN_CLUSTER, traffic)}
 

@@ -50,9 +50,11 @@ RECEIVED: Final = "istio_tcp_received_bytes_total"
 DENIED: Final = "mutua_denied_total"
 MICROSECONDS: Final = "mutua_request_microseconds_total"
 PLAINTEXT_REQUESTS: Final = "mutua_plaintext_requests_total"
+PLAINTEXT_MICROSECONDS: Final = "mutua_plaintext_request_microseconds_total"
 PLAINTEXT_CONNECTIONS: Final = "mutua_plaintext_connections_total"
 
 
+_LASTING: Final = "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"
 _EDGE_LABELS: Final = frozenset(
     {
         "reporter",
@@ -110,9 +112,12 @@ def of_inbound_requests(enabled: bool, served: Served) -> list[Any]:
     if not enabled:
         return []
     labels = _inbound_labels(served, named_peer=served.mutual_tls)
-    loggers = [_requests(labels | _request_labels()), _denied(labels, "response.code_details", 403)]
+    loggers = [
+        _requests(labels | _request_labels()),
+        _denied(served, labels, _request_labels()["request_protocol"], "response.code_details", 403),
+    ]
     if not served.mutual_tls:
-        loggers.append(_by_address(PLAINTEXT_REQUESTS, served))
+        loggers.append(_plaintext_requests(served))
     return loggers
 
 
@@ -122,9 +127,12 @@ def of_inbound_connections(enabled: bool, served: Served) -> list[Any]:
     if not enabled:
         return []
     labels = _inbound_labels(served, named_peer=False)
-    loggers = [*_connections(labels | _connection_labels()), _denied(labels, "connection.termination_details")]
+    loggers = [
+        *_connections(labels | _connection_labels()),
+        _denied(served, labels, _Label("tcp"), "connection.termination_details"),
+    ]
     if not served.mutual_tls:
-        loggers.append(_only_at(_by_address(PLAINTEXT_CONNECTIONS, served), data_pb2.TcpConnectionEnd))
+        loggers.append(_only_at(_plaintext_connections(served), data_pb2.TcpUpstreamConnected))
     return loggers
 
 
@@ -275,7 +283,7 @@ def _requests(labels: _Labels) -> Any:
     return _logger(
         counters=[
             {"stat": _stat(REQUESTS, labels), "value_fixed": 1},
-            {"stat": _stat(MICROSECONDS, edge), "value_format": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:us)%"},
+            {"stat": _stat(MICROSECONDS, edge), "value_format": _LASTING},
         ],
         histograms=[{"stat": _stat(DURATION, labels), "unit": "Milliseconds", "value_format": "%DURATION%"}],
     )
@@ -294,9 +302,14 @@ def _connections(labels: _Labels) -> list[Any]:
     return [_only_at(opened, data_pb2.TcpUpstreamConnected), _only_at(closed, data_pb2.TcpConnectionEnd)]
 
 
-def _denied(labels: _Labels, details: str, status: int = 0) -> Any:
+def _denied(served: Served, labels: _Labels, protocol: _Label, details: str, status: int = 0) -> Any:
     """What authorization refused. The expression is evaluated for answers with `status` only; 0 = every connection."""
-    made = _logger(counters=[{"stat": _stat(DENIED, labels), "value_fixed": 1}])
+    if served.mutual_tls:
+        counter = {"stat": _stat(DENIED, {**labels, "request_protocol": protocol}), "value_fixed": 1}
+        made = _logger(counters=[counter])
+    else:
+        counter = {"stat": _stat(DENIED, {**_by_address(served), "request_protocol": protocol}), "value_fixed": 1}
+        made = _plaintext_logger(counter)
     refused = access_log.only(made, f"{details}.startsWith('rbac_access_denied')")
     if not status:
         return _only_at(refused, data_pb2.TcpConnectionEnd)
@@ -310,21 +323,34 @@ def _denied(labels: _Labels, details: str, status: int = 0) -> Any:
     return refused
 
 
-def _by_address(name: str, served: Served) -> Any:
-    """Which addresses speak plaintext, in a scope of its own: strangers may be many, and use up nobody else's room."""
-    labels = {
+def _plaintext_requests(served: Served) -> Any:
+    client = _by_address(served)
+    answers = {key: label for key, label in _request_labels().items() if key != "response_flags"}
+    return _plaintext_logger(
+        {"stat": _stat(PLAINTEXT_REQUESTS, client | answers), "value_fixed": 1},
+        {
+            "stat": _stat(PLAINTEXT_MICROSECONDS, client | {"request_protocol": answers["request_protocol"]}),
+            "value_format": _LASTING,
+        },
+    )
+
+
+def _plaintext_connections(served: Served) -> Any:
+    labels = _by_address(served) | {"request_protocol": _Label("tcp")}
+    return _plaintext_logger({"stat": _stat(PLAINTEXT_CONNECTIONS, labels), "value_fixed": 1})
+
+
+def _by_address(served: Served) -> dict[str, _Label]:
+    return {
         "source_address": _Label("%DOWNSTREAM_DIRECT_REMOTE_ADDRESS_WITHOUT_PORT%"),
         "destination_service": _Label(served.host or UNKNOWN),
         "destination_port": _Label(str(served.port)),
-        "response_code": _Label("%RESPONSE_CODE%"),
     }
-    if name == PLAINTEXT_CONNECTIONS:
-        del labels["response_code"]
-    return _logger(
-        counters=[{"stat": _stat(name, labels), "value_fixed": 1}],
-        sharing="plaintext",
-        at_most=PLAINTEXT_CLIENTS_AT_MOST,
-    )
+
+
+def _plaintext_logger(*counters: Mapping[str, Any]) -> Any:
+    """In a scope of its own: strangers may be many, and use up nobody else's room."""
+    return _logger(counters=counters, sharing="plaintext", at_most=PLAINTEXT_CLIENTS_AT_MOST)
 
 
 def _logger(

@@ -108,7 +108,7 @@ class AgentMetrics:
                 if response.status_code != _OK:
                     raise ValueError(f"{url} answers {response.status_code}")
                 if not response.headers.get("content-type", "text/plain").startswith(
-                    ("text/", "application/openmetrics")
+                    ("text/plain", "application/openmetrics")
                 ):
                     raise ValueError(f"{url} answers with {response.headers['content-type']}, not text")
                 async for chunk in response.aiter_bytes():

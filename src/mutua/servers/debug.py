@@ -21,6 +21,7 @@ from mutua.ca.caller import TokenReviewStatus
 from mutua.installation.access import DEBUG_ACCOUNT, DEBUG_AUDIENCE
 from mutua.reports import envoy_words
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState, Rejected, TypeState, cause
+from mutua.reports.traffic import TrafficPage
 from mutua.servers.plaintext import Seen
 from mutua.servers.xds_connection import ProxyStatus
 from mutua.system.logs import Log
@@ -51,20 +52,27 @@ def application(
     proxies: Callable[[str], Iterable[ProxyState]],
     plaintext: Callable[[str], Iterable[PlaintextSeen]],
     sent: SentTo,
+    traffic: Callable[[str], Awaitable[TrafficPage]],
 ) -> Starlette:
     """The pages, each a list of JSON objects.
 
-    `syncz` and `plaintext`: `?namespace=` chooses one, "" is all. `sent`: what the proxy of `?pod=` in `?namespace=`
-    was sent last, with `&bodies=true` also the resources; they hold no key.
+    `syncz`, `plaintext` and `traffic`, which has one: `?namespace=` chooses one, "" is all. `sent`: what the proxy of
+    `?pod=` in `?namespace=` was sent last, with `&bodies=true` also the resources; they hold no key.
     """
     reviewed = _Reviewed(review)
 
     def page(content: Callable[[QueryParams], Iterable[msgspec.Struct]]) -> Endpoint:
+        async def read(asked: QueryParams) -> Iterable[msgspec.Struct]:
+            return content(asked)
+
+        return awaited(read)
+
+    def awaited(content: Callable[[QueryParams], Awaitable[Iterable[msgspec.Struct]]]) -> Endpoint:
         async def show(request: Request) -> Response:
             if refusal := await _refusal(request, reviewed, namespace):
                 _log.warn("look refused", page=request.url.path, reason=refusal)
                 return JSONResponse({"error": "a token for this page is needed"}, HTTPStatus.UNAUTHORIZED)
-            shown = content(request.query_params)
+            shown = await content(request.query_params)
             return Response(msgspec.json.encode(list(shown)), media_type="application/json")
 
         return show
@@ -72,8 +80,12 @@ def application(
     def sent_to(asked: QueryParams) -> Iterable[Sent]:
         return sent(asked.get("namespace", ""), asked.get("pod", ""), bodies=asked.get("bodies") == "true")
 
+    async def traffic_of(asked: QueryParams) -> Iterable[msgspec.Struct]:
+        return [await traffic(asked.get("namespace", ""))]
+
     return Starlette(
         routes=[
+            Route("/traffic", awaited(traffic_of)),
             Route("/syncz", page(lambda asked: proxies(asked.get("namespace", "")))),
             Route("/plaintext", page(lambda asked: plaintext(asked.get("namespace", "")))),
             Route("/sent", page(sent_to)),

@@ -139,7 +139,7 @@ async def test_what_a_policy_denied_is_told_from_what_the_application_refused(sh
     assert await counted(shop.backend, "mutua_denied_total", source_principal=views.FRONTEND) == 1
 
     await shop.stranger.python(BYTES, views.BACKEND_ADDRESS, "9001")
-    denied = {"connection_security_policy": "none", "destination_port": "9001"}
+    denied = {"source_address": STRANGER_ADDRESS, "destination_port": "9001", "request_protocol": "tcp"}
     assert await until_counted(shop.backend, "mutua_denied_total", **denied) == 1
 
 

@@ -15,7 +15,7 @@ from mutua.programs.cli.common import PodName
 from mutua.programs.cli.main import Options
 from mutua.programs.control_plane.settings import WEBHOOK_PORT
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
-from mutua.reports.traffic import EdgeTraffic
+from mutua.reports.traffic import EdgeTraffic, TrafficPage, merged
 from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeError
 from mutua.system.kube_pod_http import Kept, PodHttp
@@ -28,6 +28,13 @@ _REPLICAS_SECONDS = 2.0
 _ANSWER_SECONDS = 3.0
 
 
+class Traffic(NamedTuple):
+    """The mesh's edges. `silent`: "namespace/pod: why" of each sidecar that did not tell what it counted."""
+
+    edges: tuple[EdgeTraffic, ...]
+    silent: tuple[str, ...]
+
+
 async def proxies(kube: KubeClient, chosen: Options) -> list[ProxyState]:
     """Every connected proxy, whichever replica it is connected to. Raises NotFoundError, KubeError."""
     return await _ask(kube, chosen, "/debug/syncz", ProxyState)
@@ -38,9 +45,11 @@ async def plaintext(kube: KubeClient, chosen: Options) -> list[PlaintextSeen]:
     return await _ask(kube, chosen, "/debug/plaintext", PlaintextSeen)
 
 
-async def traffic(kube: KubeClient, chosen: Options) -> list[EdgeTraffic]:
-    """Who called whom how often since the sidecars started. Raises NotFoundError, KubeError."""
-    return await _ask(kube, chosen, "/debug/traffic", EdgeTraffic)
+async def traffic(kube: KubeClient, chosen: Options, namespace: str = "") -> Traffic:
+    """Who talks to whom, from all sidecars; "" = in all namespaces. Raises NotFoundError, KubeError."""
+    pages = await _ask(kube, chosen, f"/debug/traffic?{urlencode({'namespace': namespace})}", TrafficPage)
+    edges = merged(edge for page in pages for edge in page.edges)
+    return Traffic(edges, tuple(sorted(each for page in pages for each in page.silent)))
 
 
 class Look(NamedTuple):

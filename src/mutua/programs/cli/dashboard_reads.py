@@ -128,7 +128,7 @@ class ClusterReads:
 
     async def _traffic(self) -> Sequence[EdgeTraffic]:
         try:
-            return await control_plane.traffic(self._kube, self._chosen)
+            return (await control_plane.traffic(self._kube, self._chosen)).edges
         except KubeError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise

@@ -39,6 +39,7 @@ from mutua.programs.control_plane.settings import (
     Settings,
     from_environment,
 )
+from mutua.programs.control_plane.traffic import MeshTraffic
 from mutua.programs.control_plane.trust import Trust
 from mutua.reports import resource_origin
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
@@ -161,7 +162,14 @@ class ControlPlane:
         def seen(namespace: str) -> list[PlaintextSeen]:
             return debug.plaintext_seen(self._plaintext.edges_to(namespace))
 
-        return debug.application(trust.review_token, settings.namespace, proxies, seen, self._xds.sent)
+        traffic = MeshTraffic(
+            settings.pod_name,
+            lambda: (each.node for each in self._xds.statuses()),
+            lambda: self._snapshot,
+            lambda address: self._departed.find(address, clock.now()),
+            lambda: seen(""),
+        )
+        return debug.application(trust.review_token, settings.namespace, proxies, seen, self._xds.sent, traffic.page)
 
     def _rule_of(self, node: Node, resource: str) -> str:
         """The DestinationRule that shaped a resource of a proxy; "" if none did."""

@@ -7,6 +7,7 @@ from starlette.testclient import TestClient
 from mutua.ca.caller import TokenReviewStatus, TokenReviewUser
 from mutua.mesh.proxy_view import InboundPort, InboundView, MtlsMode, Protocol, Trust
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
+from mutua.reports.traffic import TrafficPage
 from mutua.servers import debug
 from mutua.servers.xds_connection import ProxyStatus
 from mutua.spiffe import SpiffeId
@@ -25,13 +26,17 @@ def pages(status: TokenReviewStatus | Exception) -> TestClient:
             raise status
         return status
 
+    async def traffic(where: str) -> TrafficPage:
+        return TrafficPage("istiod-1", silent=(where,))
+
     return TestClient(
         debug.application(
             review,
             "istio-system",
             lambda _: [],
             lambda where: [SEEN] if where != "other" else [],
-            lambda namespace, pod, bodies: [Sent("CDS", f"{namespace}/{pod}", "1", b"body" if bodies else b"")],
+            sent=lambda namespace, pod, bodies: [Sent("CDS", f"{namespace}/{pod}", "1", b"body" if bodies else b"")],
+            traffic=traffic,
         )
     )
 
@@ -45,6 +50,13 @@ def test_the_right_token_opens_the_page() -> None:
 
     assert answer.status_code == 200
     assert msgspec.json.decode(answer.content, type=list[PlaintextSeen]) == [SEEN]
+
+
+def test_traffic_is_asked_for_by_namespace() -> None:
+    answer = pages(reviewed(GOOD)).get("/traffic?namespace=shop", headers={"Authorization": "Bearer token"})
+
+    assert msgspec.json.decode(answer.content, type=list[TrafficPage]) == [TrafficPage("istiod-1", silent=("shop",))]
+    assert pages(reviewed("somebody")).get("/traffic", headers={"Authorization": "Bearer token"}).status_code == 401
 
 
 @pytest.mark.parametrize(("query", "body"), [("", b""), ("&bodies=true", b"body"), ("&bodies=1", b"")])
@@ -113,7 +125,12 @@ def test_who_looks_often_is_reviewed_now_and_then(monkeypatch: pytest.MonkeyPatc
         asked.append(token)
         return reviewed(GOOD, authenticated=token != "bad")
 
-    client = TestClient(debug.application(review, "istio-system", lambda _: [], lambda _: [], lambda *_, bodies: []))
+    async def traffic(_: str) -> TrafficPage:
+        return TrafficPage("istiod-1")
+
+    client = TestClient(
+        debug.application(review, "istio-system", lambda _: [], lambda _: [], lambda *_, bodies: [], traffic)
+    )
     codes = []
     for token, moment in (("a", 0.0), ("a", 4.9), ("a", 5.1), ("bad", 6.0), ("bad", 6.1)):  # noqa: B007 - the clock
         codes.append(client.get("/syncz", headers={"Authorization": f"Bearer {token}"}).status_code)
