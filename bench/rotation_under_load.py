@@ -180,12 +180,13 @@ class Bench:
         self.changed(before)
 
     def away(self) -> None:
-        """No authority for 0.15 of a certificate's life."""
-        self.kubectl("scale", "deployment/istiod", *SYSTEM, "--replicas=0")
-        self.kubectl("wait", "--for=delete", "pod", "-l", "app=istiod", *SYSTEM, "--timeout=60s")
-        time.sleep(0.15 * LIFETIME_SECONDS)
-        self.kubectl("scale", "deployment/istiod", *SYSTEM, "--replicas=1")
-        self.kubectl("rollout", "status", "deployment/istiod", *SYSTEM, "--timeout=60s")
+        """Nobody reaches the authority for 0.15 of a certificate's life: its service has no pods.
+
+        Exactly so long: what is renewed at 80 % of its life has no more than a fifth left.
+        """
+        for app, seconds in (("nobody", 0.15 * LIFETIME_SECONDS), ("istiod", 0.0)):
+            self.kubectl("patch", "service", "istiod", *SYSTEM, "-p", f'{{"spec":{{"selector":{{"app":"{app}"}}}}}}')
+            time.sleep(seconds)
 
     def prefer(self, ended: threading.Event) -> None:
         """Let the scheduler prefer the cluster's processes; each session is a group with a weight of its own."""
