@@ -69,7 +69,7 @@ class WorkloadIdentity:
     @property
     def condition(self) -> Condition:
         """How the certificate is doing."""
-        return Condition(self._current.expires if self._current else None, self._renewal, self._failures)
+        return Condition(self._current.expires if self._current else None, self._next_rotation(), self._failures)
 
     async def keep(self) -> None:
         """Renew when it is time, when the roots change, when another issuer signs; report what is in force."""

@@ -39,6 +39,12 @@ def identity_samples(condition: Condition) -> Iterable[Sample]:
     """What the agent counts of the workload's certificate. Source: Istio's name of the first one."""
     now = clock.now()
     if condition.expires is not None:
+        # The moment is what alerts compare with time(), however old the sample is.
+        yield Sample(
+            "mutua_agent_certificate_expiry_timestamp_seconds",
+            condition.expires.timestamp(),
+            help="When the certificate that Envoy holds ends.",
+        )
         seconds = (condition.expires - now).total_seconds()
         yield Sample("istio_agent_cert_expiry_seconds", seconds, {"resource_name": "default"})
         until = (condition.next_rotation - now).total_seconds()
