@@ -20,7 +20,7 @@ from mutua.mesh import (
 )
 from mutua.mesh.authorization import SelectedPolicy
 from mutua.mesh.destination_rule import DestinationRules
-from mutua.mesh.endpoints import Reachable
+from mutua.mesh.endpoints import Reachable, Seen
 from mutua.mesh.inbound import NamespaceInbound
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.outbound import Claimed, Directory, Loads, Outbound
@@ -123,13 +123,18 @@ def _parts(objects: ObjectSet, settings: Settings, previous: MeshSnapshot | None
         config.default_service_export_to,
     )
     inbound, modes_touched = _inbound(objects, old_objects, old, trust, settings, entries, touched)
-    reachable, loads = _reachable(entries, touched, modes_touched, inbound, trust, old)
+    rules = _rules(objects, old_objects, settings, old)
+    seen = Seen(_mode_of(inbound), rules.subset_keys)
+    if old is not None and old.rules.subset_keys != seen.label_keys:
+        # Every endpoint may now be known by other labels.
+        everywhere = frozenset(name for name, _ in (*entries.services, *objects.of_kind(kinds.SERVICE_ENTRY)))
+        touched = Touched(frozenset(entries.services).union(touched.services), everywhere, touched.workload_namespaces)
+    reachable, loads = _reachable(entries, touched, modes_touched, seen, trust, old)
     entries_changed = changed_keys(old_objects.of_kind(kinds.SERVICE_ENTRY), objects.of_kind(kinds.SERVICE_ENTRY))
     own = {namespace for namespace, _ in objects.of_kind(kinds.SERVICE_ENTRY)}
     concerned = own & (touched.service_namespaces | touched.workload_namespaces | modes_touched)
-    around = _surroundings(entries, settings, trust, _mode_of(inbound))
+    around = _surroundings(entries, settings, trust, seen)
     outside, loads = _outside(objects, concerned.union(key[0] for key in entries_changed), around, loads, old)
-    rules = _rules(objects, old_objects, settings, old)
     outbound = _outbound(reachable, outside, rules, settings, old)
     mesh = old.mesh if old else mesh_view(settings)
     return Parts(settings, mesh, trust, entries, inbound, reachable, outside, loads, rules, outbound)
@@ -217,7 +222,7 @@ def _reachable(
     entries: Registry,
     touched: Touched,
     modes_touched: frozenset[str],
-    inbound: Mapping[str, NamespaceInbound],
+    seen: Seen,
     trust: Trust,
     old: Parts | None,
 ) -> tuple[Mapping[Key, Reachable], Loads]:
@@ -227,7 +232,6 @@ def _reachable(
     before_reachable: Mapping[Key, Reachable] = old.reachable if old else {}
     before_loads: Loads = old.loads if old else {}
 
-    mode_of = _mode_of(inbound)
     for key in _services_to_visit(entries, touched, modes_touched):
         service, known = entries.services.get(key), before_reachable.get(key)
         if service is None:
@@ -236,7 +240,7 @@ def _reachable(
             continue
         slices = entries.slices.get(key, ())
         selected = entries.selected(service)
-        load = endpoints.assignments(service, slices, selected, entries.find, mode_of)
+        load = endpoints.assignments(service, slices, selected, entries.find, seen)
         if before_loads.get((service.namespace, service.host)) != load:
             loads[service.namespace, service.host] = load
         behind = [*endpoints.workloads_behind(slices, entries.find), *(machine.workload for machine in selected)]
@@ -280,9 +284,7 @@ def _outside(
     return _with(before, updates), _with(loads, new_loads)
 
 
-def _surroundings(
-    entries: Registry, settings: Settings, trust: Trust, mode_of: Callable[[Workload], EffectiveMode]
-) -> Callable[[str], Surroundings]:
+def _surroundings(entries: Registry, settings: Settings, trust: Trust, seen: Seen) -> Callable[[str], Surroundings]:
     """What the ServiceEntries of each namespace may depend on."""
 
     def of(namespace: str) -> Surroundings:
@@ -292,7 +294,7 @@ def _surroundings(
             machines=entries.machines.get(namespace, ()),
             pods=lambda: (pod for key, pod in entries.workloads.items() if key[0] == namespace),
             taken=lambda host: host.endswith(suffix) and (namespace, host.removesuffix(suffix)) in entries.services,
-            mode_of=mode_of,
+            seen=seen,
             trust_domains=trust.domains,
             default_export_to=tuple(settings.mesh_config.default_service_export_to),
         )

@@ -52,7 +52,15 @@ Rules = tuple[MergedRule, ...]
 class DestinationRules:
     """All rules, indexed by who asks. Never changed once made."""
 
-    __slots__ = ("_exported", "_local", "_private_in_root", "_root_namespace", "mentioned", "with_selector")
+    __slots__ = (
+        "_exported",
+        "_local",
+        "_private_in_root",
+        "_root_namespace",
+        "mentioned",
+        "subset_keys",
+        "with_selector",
+    )
 
     def __init__(
         self,
@@ -67,6 +75,8 @@ class DestinationRules:
             for item in sorted(objects, key=lambda item: age_order(item.metadata))
         ]
         self._root_namespace = root_namespace
+        # The labels by which any subset chooses; no other label of a workload matters to its clients.
+        self.subset_keys = frozenset(key for rule in rules for subset in rule.subsets for key in subset.labels)
         self._local = _tables(rule for rule in rules if visibility.can_see(rule.visible_to, rule.source.namespace))
         # A rule for chosen workloads is about clients of its own namespace, whatever exportTo says.
         exported = [rule for rule in rules if rule.selector is None and rule.visible_to != {rule.source.namespace}]

@@ -2,8 +2,7 @@
 
 import ipaddress
 from collections.abc import Callable, Iterable
-
-import msgspec
+from typing import NamedTuple
 
 from mutua.api.discovery import EndpointSlice
 from mutua.mesh.machines import Machine
@@ -18,6 +17,26 @@ FindWorkload = Callable[[str], Workload | None]
 
 ModeOf = Callable[[Workload], EffectiveMode]
 """What a workload accepts."""
+
+
+class Seen(NamedTuple):
+    """What clients may know of workloads: what they accept, and the labels (by key) that subsets choose by."""
+
+    mode_of: ModeOf
+    label_keys: frozenset[str]
+
+    def endpoint(self, workload: Workload, address: str, number: int, weight: int = 1) -> Endpoint:
+        """One address of a workload as clients dial it."""
+        return Endpoint(
+            address=address,
+            port=number,
+            mtls=workload.has_sidecar and self.mode_of(workload).on_port(number) is not MtlsMode.DISABLE,
+            service_account=workload.service_account,
+            namespace=workload.namespace,
+            workload=workload.name,
+            labels=frozenset(pair for pair in workload.labels if pair[0] in self.label_keys),
+            weight=weight,
+        )
 
 
 class Reachable(Frozen, frozen=True):
@@ -47,7 +66,7 @@ def assignments(
     slices: Iterable[EndpointSlice],
     selected: Iterable[Machine],
     find: FindWorkload,
-    mode_of: ModeOf,
+    seen: Seen,
 ) -> tuple[LoadAssignment, ...]:
     """The endpoints of each port, ascending by port; only those that are ready (unknown counts as ready).
 
@@ -56,7 +75,7 @@ def assignments(
     usable = [item for item in slices if item.address_type in ("IPv4", "IPv6")]
     beside = list(selected)
     return tuple(
-        LoadAssignment(service.host, port.number, _endpoints(service, port, usable, beside, find, mode_of))
+        LoadAssignment(service.host, port.number, _endpoints(service, port, usable, beside, find, seen))
         for port in sorted(service.ports, key=lambda port: port.number)
     )
 
@@ -68,19 +87,6 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def endpoint(workload: Workload, address: str, number: int, *, mtls: bool) -> Endpoint:
-    """One address of a workload as clients dial it."""
-    return Endpoint(
-        address=address,
-        port=number,
-        mtls=mtls,
-        service_account=workload.service_account,
-        namespace=workload.namespace,
-        workload=workload.owner or workload.name,
-        labels=workload.labels,
-    )
 
 
 def headless_addresses(service: Service, load: tuple[LoadAssignment, ...]) -> tuple[tuple[str, int], ...]:
@@ -96,7 +102,7 @@ def _endpoints(
     slices: list[EndpointSlice],
     selected: list[Machine],
     find: FindWorkload,
-    mode_of: ModeOf,
+    seen: Seen,
 ) -> tuple[Endpoint, ...]:
     found: dict[tuple[str, int], Endpoint] = {}
     for item in slices:
@@ -108,18 +114,14 @@ def _endpoints(
                 continue
             for address in endpoint.addresses:
                 workload = find(address)
-                found[address, number] = _endpoint(service, address, number, workload, mode_of)
+                found[address, number] = (
+                    seen.endpoint(workload, address, number)
+                    if workload is not None
+                    else Endpoint(address, number, mtls=False, service_account="", namespace=service.namespace)
+                )
     for machine in selected:
         own = machine.port(port.name, port.target, port.number)
         for address in machine.workload.addresses:
             if own is not None and is_address(address):
-                made = _endpoint(service, address, own, machine.workload, mode_of)
-                found[address, own] = msgspec.structs.replace(made, weight=machine.weight)
+                found[address, own] = seen.endpoint(machine.workload, address, own, machine.weight)
     return tuple(found[key] for key in sorted(found))
-
-
-def _endpoint(service: Service, address: str, number: int, workload: Workload | None, mode_of: ModeOf) -> Endpoint:
-    if workload is None:
-        return Endpoint(address, number, mtls=False, service_account="", namespace=service.namespace)
-    takes_tls = workload.has_sidecar and mode_of(workload).on_port(number) is not MtlsMode.DISABLE
-    return endpoint(workload, address, number, mtls=takes_tls)

@@ -4,14 +4,12 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
-import msgspec
-
 from mutua.api.meta import age_order
 from mutua.api.service_entry import Location, Resolution, ServiceEntry, WorkloadEntrySpec
 from mutua.mesh import endpoints, machines, protocols, visibility
-from mutua.mesh.endpoints import ModeOf, Reachable
+from mutua.mesh.endpoints import Reachable, Seen
 from mutua.mesh.machines import Machine
-from mutua.mesh.proxy_view import Discovery, Endpoint, LoadAssignment, MtlsMode, ObjectRef
+from mutua.mesh.proxy_view import Discovery, Endpoint, LoadAssignment, ObjectRef
 from mutua.mesh.selectors import NO_LABELS, labels_of
 from mutua.mesh.services import Service, ServicePort
 from mutua.mesh.workloads import Workload
@@ -43,7 +41,7 @@ class Surroundings(NamedTuple):
     machines: tuple[Machine, ...]  # its WorkloadEntries
     pods: Callable[[], Iterable[Workload]]  # its pods; asked only if an entry selects workloads
     taken: Callable[[str], bool]  # whether a Service of this namespace has the host
-    mode_of: ModeOf
+    seen: Seen
     trust_domains: tuple[str, ...]
     default_export_to: tuple[str, ...]
 
@@ -80,7 +78,7 @@ def _host(host: str, entries: list[ServiceEntry], around: Surroundings) -> Outsi
             )
             known = found.setdefault(item.number, {})
             for machine in behind_entry:
-                for endpoint in _endpoints(machine, port, first.spec.resolution, around.mode_of):
+                for endpoint in _endpoints(machine, port, first.spec.resolution, around.seen):
                     known.setdefault((endpoint.address, endpoint.port), endpoint)
     service = _service(host, alike, tuple(ports[number] for number in sorted(ports)), around)
     load = tuple(
@@ -141,13 +139,11 @@ def _machines(host: str, entry: ServiceEntry, around: Surroundings) -> list[Mach
     return []
 
 
-def _endpoints(machine: Machine, port: ServicePort, resolution: Resolution, mode_of: ModeOf) -> Iterable[Endpoint]:
+def _endpoints(machine: Machine, port: ServicePort, resolution: Resolution, seen: Seen) -> Iterable[Endpoint]:
     workload = machine.workload
     number = machine.port(port.name, port.target, port.number)
     if number is None or resolution is Resolution.NONE:
         return
-    takes_tls = workload.has_sidecar and mode_of(workload).on_port(number) is not MtlsMode.DISABLE
     for address in workload.addresses:
         if _DISCOVERY[resolution] in BY_DNS or endpoints.is_address(address):
-            made = endpoints.endpoint(workload, address, number, mtls=takes_tls)
-            yield msgspec.structs.replace(made, weight=machine.weight)
+            yield seen.endpoint(workload, address, number, machine.weight)
