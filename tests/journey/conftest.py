@@ -1,17 +1,14 @@
 """One local cluster with the mesh in it for the whole journey, driven by the real kubectl and our own command."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from journey_shell import Journey
+from journey_shell import COMMAND, Journey
 
 from kubectl import find as find_kubectl
-
-COMMAND = Path(sys.executable).parent / "mutua"
 
 
 @pytest.fixture(scope="session")

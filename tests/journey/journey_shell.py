@@ -2,8 +2,11 @@
 
 import os
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+
+COMMAND = Path(sys.executable).parent / "mutua"
 
 
 @dataclass

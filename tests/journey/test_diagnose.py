@@ -1,10 +1,14 @@
 """One test per cause: it is brought about for real, seen to hurt, and `mutua diagnose` has to name it."""
 
+import dataclasses
 import json
+import re
 from collections.abc import Callable, Iterator
 
 import pytest
 from journey_shell import Journey
+
+import faketime
 
 pytestmark = pytest.mark.cluster
 
@@ -40,6 +44,21 @@ spec: {{selector: {{app: {name}}}, ports: [{listed}]}}
         if ports
         else ""
     )
+
+
+def pod(name: str, *, annotations: str = "{}", **sidecar: str) -> str:
+    """A pod whose sidecar has other environment variables than the injector gives it."""
+    variables = ", ".join(f"{{name: {key}, value: {json.dumps(value)}}}" for key, value in sidecar.items())
+    return f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, namespace: {NAMESPACE}, labels: {{app: {name}}}, annotations: {annotations}}}
+spec:
+  terminationGracePeriodSeconds: 0
+  containers:
+  - {{name: {name}, image: curlimages/curl, command: [sleep, infinity]}}
+  - {{name: istio-proxy, image: auto, env: [{variables}]}}
+"""
 
 
 NO_SIDECAR = "{sidecar.istio.io/inject: 'false'}"
@@ -191,6 +210,76 @@ def test_a_pod_that_does_not_run(ailing: Journey, applied: Apply, eventually: Ev
     eventually(lambda: "stuck" in ailing.must("get", "pods", "-n", NAMESPACE), 5)
 
     assert cause(ailing, "stuck") == "pod-not-running"
+
+
+NOWHERE = "127.0.0.1:9"
+LOST = f"{{proxy.istio.io/config: '{{discoveryAddress: \"{NOWHERE}\"}}'}}"
+RARELY_READY = (
+    "{readiness.status.sidecar.istio.io/periodSeconds: '1', readiness.status.sidecar.istio.io/failureThreshold: '1'}"
+)
+
+
+def test_a_sidecar_without_a_certificate(ailing: Journey, applied: Apply, eventually: Eventually) -> None:
+    """It asks for one where no authority is."""
+    applied(pod("uncertified", CA_ADDR=NOWHERE))
+
+    eventually(lambda: cause(ailing, "uncertified") == "no-certificate", 30)
+
+
+def test_a_sidecar_that_has_lost_the_control_plane(ailing: Journey, applied: Apply, eventually: Eventually) -> None:
+    """It has a certificate, and is told nothing."""
+    applied(pod("unconnected", annotations=LOST, ISTIOD_SAN="istiod.istio-system.svc"))
+
+    eventually(lambda: cause(ailing, "unconnected") == "not-connected", 30)
+
+
+def test_a_sidecar_that_is_not_ready(ailing: Journey, applied: Apply, eventually: Eventually) -> None:
+    """Somebody told it to fail its health checks, as before a shutdown."""
+    applied(pod("unready", annotations=RARELY_READY))
+    ailing.must("wait", "--for=condition=Ready", "pod/unready", "-n", NAMESPACE, "--timeout=60s")
+    request = ("mutua-agent", "request", "POST", "healthcheck/fail")
+    ailing.must("exec", "unready", "-n", NAMESPACE, "-c", "istio-proxy", "--", *request)
+
+    eventually(lambda: cause(ailing, "unready") == "proxy-not-ready", 30)
+
+
+def test_a_wrong_clock(ailing: Journey) -> None:
+    """Whoever looks lives in an hour: the sidecar's own answer tells that one of the two is wrong."""
+    future = {"LD_PRELOAD": str(faketime.find()), "FAKETIME": "+1h"}
+    late = dataclasses.replace(ailing, extra=future)
+
+    assert cause(late, "deploy/client") == "clock-skew"
+    sentence = late.mutua("diagnose", "deploy/client", "-n", NAMESPACE).stdout
+    assert re.search(r"The clock of ailing/client-\S+ is 36\d\d s behind this machine's", sentence)
+
+
+def test_what_an_envoy_refuses(ailing: Journey, applied: Apply, eventually: Eventually) -> None:
+    """Envoy's ring has 8,388,608 places at most; nobody else knows."""
+    ring = "{consistentHash: {httpHeaderName: x, ringHash: {minimumRingSize: 99999999}}}"
+    applied(destination_rule("server", "ISTIO_MUTUAL").replace("{tls:", f"{{loadBalancer: {ring}, tls:"))
+
+    eventually(lambda: cause(ailing, "deploy/client") == "configuration-refused", 20)
+    told = ailing.mutua("diagnose", "deploy/client", "-n", NAMESPACE).stdout
+    assert "value must be less than or equal to 8388608" in told
+    assert told.endswith("Fix:\n  kubectl edit destinationrule the-rule -n ailing\n")
+    assert curl(ailing, "client", "server") == (0, 200)  # by the last good configuration
+
+
+def test_a_client_that_cannot_dial(ailing: Journey, applied: Apply, eventually: Eventually) -> None:
+    """Its rule names a credential that sidecars are not given."""
+    applied(destination_rule("server", "SIMPLE, credentialName: elsewhere"))
+    eventually(lambda: curl(ailing, "client", "server") == (0, 503), 5)
+
+    assert cause(ailing, "deploy/client", "svc/server") == "client-cannot-dial"
+
+
+def test_a_server_that_is_not_believed(ailing: Journey, applied: Apply, eventually: Eventually) -> None:
+    """Its certificate names another account than the client's rule expects."""
+    expected = "[spiffe://cluster.local/ns/ailing/sa/somebody-else]"
+    applied(destination_rule("server", f"ISTIO_MUTUAL, subjectAltNames: {expected}"))
+    eventually(lambda: curl(ailing, "client", "server") == (0, 503), 5)
+
+    assert cause(ailing, "deploy/client", "svc/server") == "server-not-believed"
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ from mutua.reports.diagnosis_facts import Diagnosis, Evidence, Fix, Listening, L
 from mutua.verdict.call import Step, Taken
 from mutua.verdict.connection import Protection
 
-CLOCK_TOLERANCE = timedelta(minutes=5)
+CLOCK_TOLERANCE = timedelta(minutes=1)
+"""Certificates are valid from two minutes before they are made, so less than that hurts nobody."""
 
 
 class Cause(NamedTuple):
@@ -31,7 +32,7 @@ CAUSES = {
     "not-connected": "the sidecar has lost the control plane",
     "configuration-refused": "Envoy refused what it was sent",
     "certificate-expired": "the certificate has ended",
-    "clock-skew": "the certificate is not valid yet: a clock is wrong",
+    "clock-skew": "a clock is wrong, so that certificates seem to have ended or not to have begun",
     "wrong-identity": "the certificate names another workload",
     "roots-differ": "the two sides trust different roots (CERTIFICATE_VERIFY_FAILED)",
     "plaintext-to-strict": "plaintext meets STRICT (connection reset, filter_chain_not_found)",
@@ -100,6 +101,14 @@ def _proxy(evidence: Evidence, side: Side) -> Iterator[_Answer]:
         sentence = f"The Envoy of {side} keeps its last good configuration, since it refused the new one: {words}."
         cause = Cause("configuration-refused", sentence, fixes.edit(side.refused_objects))
         yield Look(f"Does the Envoy of {side} take its configuration?", False, words), cause
+    if side.clock_ahead is not None and abs(side.clock_ahead) > CLOCK_TOLERANCE:
+        seconds = side.clock_ahead.total_seconds()
+        off = f"{abs(seconds):.0f} s {'ahead of' if seconds > 0 else 'behind'}"
+        sentence = (
+            f"The clock of {side} is {off} this machine's; whichever is wrong takes good certificates for ended, or "
+            "for not begun: set the clocks of the nodes, and of this machine, by NTP."
+        )
+        yield Look(f"Is the clock of {side} right?", False, f"{off} this machine's"), Cause("clock-skew", sentence)
     question = f"Is the certificate of {side} valid?"
     held = side.certificate
     if held is None:
@@ -114,9 +123,6 @@ def _proxy(evidence: Evidence, side: Side) -> Iterator[_Answer]:
     if evidence.now >= held.not_after:
         cause = Cause("certificate-expired", f"The certificate of {side} ended: {span}.", fixes.restart(side))
         yield Look(question, False, span), cause
-    if evidence.now + CLOCK_TOLERANCE < held.not_before:
-        cause = Cause("clock-skew", f"The certificate of {side} is not valid yet ({span}): compare the nodes' clocks.")
-        yield Look(question, False, span), cause
     yield Look(question, True, span), None
     question = f"Does the certificate name {side}?"
     named = held.identity == side.expected_identity
@@ -126,6 +132,12 @@ def _proxy(evidence: Evidence, side: Side) -> Iterator[_Answer]:
         fixes.restart(side),
     )
     yield Look(question, named, held.identity), None if named else wrong
+    if evidence.mesh_roots and not evidence.mesh_roots & held.roots:
+        sentence = f"{side} trusts none of the roots that the mesh has, so that it believes nobody, and nobody it."
+        yield (
+            Look(f"Does {side} trust the mesh's root?", False, "no root in common"),
+            Cause("roots-differ", sentence, fixes.restart(side)),
+        )
     if side.connected is False:
         cause = Cause(
             "not-connected", f"The sidecar of {side} is not connected to the control plane.", fixes.agent_log(side)

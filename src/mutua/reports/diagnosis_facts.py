@@ -1,7 +1,7 @@
 """What a diagnosis looks at: facts about one or two pods and the way between them, gathered from the live system."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -46,6 +46,7 @@ class Side(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[str, ...] = ()  # what its Envoy refused, in Envoy's words
     refused_objects: tuple[str, ...] = ()  # what that was made from, as in "DestinationRule shop/default"
     certificate: Certificate | None = None
+    clock_ahead: timedelta | None = None  # of its Envoy's clock, against ours; None: not known
     expected_identity: str = ""
 
     def __str__(self) -> str:
@@ -63,6 +64,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     host: str = ""
     port: int = 0
     server_port: int = 0
+    mesh_roots: frozenset[str] = frozenset()  # fingerprints of the roots that the mesh has now; empty: not known
     trouble: str = ""  # why nothing is behind the target
     outcome: Outcome | None = None
     listening: Listening = Listening.UNKNOWN

@@ -1,7 +1,7 @@
 """The workload certificate and the roots of an Envoy, from its config dump."""
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from cryptography import x509
@@ -32,7 +32,19 @@ def held(dump: Mapping[str, Any]) -> Certificate | None:
 
 def roots(dump: Mapping[str, Any]) -> frozenset[str]:
     """Fingerprints (SHA-256) of the roots that the Envoy trusts."""
-    return frozenset(item.fingerprint(hashes.SHA256()).hex() for item in _active(dump).get("ROOTCA", ()))
+    return _fingerprints(_active(dump).get("ROOTCA", ()))
+
+
+def roots_of(bundle: str) -> frozenset[str]:
+    """The same of a PEM text; none if it cannot be read."""
+    try:
+        return _fingerprints(x509.load_pem_x509_certificates(bundle.encode()))
+    except ValueError:
+        return frozenset()
+
+
+def _fingerprints(certificates: Iterable[x509.Certificate]) -> frozenset[str]:
+    return frozenset(item.fingerprint(hashes.SHA256()).hex() for item in certificates)
 
 
 def _active(dump: Mapping[str, Any]) -> dict[str, list[x509.Certificate]]:

@@ -1,6 +1,8 @@
 """HTTP to a port of a pod, also one that listens on the pod's loopback only, reached through the API server."""
 
 import contextlib
+import datetime
+import email.utils
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any, TypeVar
@@ -50,9 +52,14 @@ class PodHttp:
 
     async def get_json(self, path: str) -> Any:
         """One page that is JSON."""
-        body = await self.get(path)
+        return (await self.get_dated_json(path))[0]
+
+    async def get_dated_json(self, path: str) -> tuple[Any, datetime.datetime | None]:
+        """One page that is JSON, and what time it was for the server that answered; None if it does not say."""
+        async with self.kept() as connection:
+            body, date = await connection.dated("GET", path)
         try:
-            return msgspec.json.decode(body)
+            return msgspec.json.decode(body), date
         except msgspec.DecodeError as error:
             raise kube_errors.KubeError(
                 f"port {self._port} of pod {self._namespace}/{self._pod} answers {path}, but not in JSON"
@@ -83,6 +90,12 @@ class Kept:
 
     async def request(self, method: str, path: str, headers: Sequence[tuple[str, str]] = ()) -> bytes:
         """The body of the answer. Raises KubeError."""
+        return (await self.dated(method, path, headers))[0]
+
+    async def dated(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]] = ()
+    ) -> tuple[bytes, datetime.datetime | None]:
+        """The body of the answer, and the server's time by its `Date` header. Raises KubeError."""
         what = f"read {path} from {self._place}"
         try:
             response = await self._http.request(method, f"{self._origin}{path}", headers=list(headers))
@@ -92,7 +105,15 @@ class Kept:
             ) from error
         if response.status != _OK:
             raise kube_errors.KubeError(f"cannot {what}: HTTP {response.status}", status=response.status)
-        return response.content
+        return response.content, _date(response.headers)
+
+
+def _date(headers: Iterable[tuple[bytes, bytes]]) -> datetime.datetime | None:
+    text = next((value.decode("latin-1") for name, value in headers if name.lower() == b"date"), "")
+    try:
+        return email.utils.parsedate_to_datetime(text)
+    except ValueError:
+        return None
 
 
 class _Stream(httpcore2.AsyncNetworkStream):

@@ -3,6 +3,7 @@
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 import yaml
 
@@ -52,7 +53,7 @@ def diagnose(
 
         gatherer = Gatherer(kube, chosen)
         evidence = await (gatherer.of_pod(named[0]) if len(named) == 1 else gatherer.of_call(named[0], named[1]))
-        found = diagnosis.diagnose(evidence)
+        found = diagnosis.diagnose(msgspec.structs.replace(evidence, mesh_roots=await gatherer.mesh_roots()))
         _show(found, output)
         if apply and found.cause:
             await _apply(kube, found)

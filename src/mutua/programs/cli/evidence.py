@@ -10,6 +10,7 @@ import msgspec
 from mutua.api import kinds, networking
 from mutua.errors import InvalidInputError, MutuaError, NotFoundError
 from mutua.injection import decide, selectors
+from mutua.installation.access import ROOT_CONFIG_MAP
 from mutua.mesh.services import Service
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
@@ -22,7 +23,7 @@ from mutua.reports.proxy_status import ProxyState
 from mutua.spiffe import SpiffeId
 from mutua.system.kube import KubeClient, Object
 from mutua.system.kube_pod_http import PodHttp
-from mutua.system.kube_resources import MUTATING_WEBHOOKS, NAMESPACES, PODS
+from mutua.system.kube_resources import CONFIG_MAPS, MUTATING_WEBHOOKS, NAMESPACES, PODS
 from mutua.system.kube_streams import execute
 from mutua.verdict import call
 from mutua.verdict.request import HttpRequest
@@ -88,6 +89,14 @@ class Gatherer:
             rule_mode_path=_mode_path(snapshot, outcome),
         )
 
+    async def mesh_roots(self) -> frozenset[str]:
+        """Fingerprints of the roots that the mesh tells its sidecars; none if that cannot be read."""
+        try:
+            found = await self._kube.find(CONFIG_MAPS, ROOT_CONFIG_MAP, self._chosen.istio_namespace)
+        except MutuaError:
+            return frozenset()
+        return held_certificates.roots_of(((found or {}).get("data") or {}).get("root-cert.pem", ""))
+
     async def _target(self, snapshot: MeshSnapshot, client: Side, name: str, port: int) -> tuple[str, int, str]:
         """(host, port, why nothing can be behind it) of what is dialled. Raises NotFoundError."""
         kind, _, rest = name.rpartition("/")
@@ -149,15 +158,16 @@ class Gatherer:
         mine = [state for state in known or () if (state.namespace, state.pod) == (side.namespace, side.name)]
         mine = await envoy_difference.with_whole_words(self._kube, mine)
         try:
-            dump = await PodHttp(self._kube, side.namespace, side.name).get_json(envoy_source.DUMP)
+            dump, clock = await PodHttp(self._kube, side.namespace, side.name).get_dated_json(envoy_source.DUMP)
         except MutuaError:
-            dump = {}
+            dump, clock = {}, None
         return msgspec.structs.replace(
             side,
             connected=None if known is None else bool(mine),
             refused=tuple(proxy_status.refusals(mine)),
             refused_objects=tuple(proxy_status.refused_objects(mine)),
             certificate=held_certificates.held(dump),
+            clock_ahead=clock - _now() if clock else None,
         )
 
     async def _listening(self, side: Side, port: int) -> Listening:
