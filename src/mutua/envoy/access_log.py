@@ -70,17 +70,21 @@ TEXT: Final = _text()
 
 
 def of_requests(mesh: MeshView) -> list[Any]:
-    """The log of requests; empty if the mesh logs nothing."""
-    logger = _logger(mesh)
-    return [logger] if logger else []
+    """The log of requests, one entry each, when it ends; empty if the mesh logs nothing."""
+    return _ending(mesh, data_pb2.DownstreamEnd)
 
 
 def of_connections(mesh: MeshView) -> list[Any]:
     """The same of connections whose bytes nobody reads: one entry each, when it ends."""
-    loggers = of_requests(mesh)
-    for logger in loggers:
-        logger.filter.log_type_filter.types.append(data_pb2.TcpConnectionEnd)
-    return loggers
+    return _ending(mesh, data_pb2.TcpConnectionEnd)
+
+
+def _ending(mesh: MeshView, moment: "data_pb2.AccessLogType.ValueType") -> list[Any]:
+    logger = _logger(mesh)
+    if logger is None:
+        return []
+    logger.filter.log_type_filter.types.append(moment)
+    return [logger]
 
 
 def of_refused_connections(mesh: MeshView) -> list[Any]:
@@ -110,15 +114,48 @@ FLUSH_SECONDS: Final = 0.25
 """How long a report may wait for others: who rolls a STRICT back on refusals must hear of them soon."""
 
 
+OPEN_SECONDS: Final = 30.0
+SAMPLED_PERCENT: Final = 1
+
+
 def of_plaintext_connections() -> list[Any]:
     """What the control plane is told: each inbound connection without mutual TLS, once, when it ends.
 
     A listener's own log: one entry per connection, whatever became of it, and nothing for all the others.
     """
+    return [only(_reporter(ENDED), WITHOUT_MUTUAL_TLS)]
+
+
+def of_open_plaintext_connections() -> list[Any]:
+    """The same of a chain of plaintext bytes: each connection when it is open, which nobody counts."""
+    reporter = _reporter(OPEN)
+    reporter.filter.log_type_filter.types.append(data_pb2.TcpUpstreamConnected)
+    return [reporter]
+
+
+def of_open_plaintext_requests() -> list[Any]:
+    """The same of a chain of plaintext requests: some of them, and each long one now and then.
+
+    A connection that is kept for hours is heard of by its requests, and one of these in a hundred is enough for that.
+    """
+    reporter = _reporter(OPEN)
+    either = reporter.filter.or_filter.filters
+    either.add().log_type_filter.types.append(data_pb2.DownstreamPeriodic)
+    sampled = either.add().runtime_filter
+    sampled.runtime_key = "mutua.never_set"
+    sampled.percent_sampled.numerator = SAMPLED_PERCENT
+    return [reporter]
+
+
+ENDED: Final = "plaintext"
+OPEN: Final = "plaintext-open"
+
+
+def _reporter(name: str) -> Any:
     details = custom_tag_pb2.CustomTag(tag=DETAILS_TAG, value="%RESPONSE_CODE_DETAILS%")
     config = als_pb2.TcpGrpcAccessLogConfig(
         common_config=als_pb2.CommonGrpcAccessLogConfig(
-            log_name="plaintext",
+            log_name=name,
             transport_api_version="V3",
             grpc_service=grpc_service_pb2.GrpcService(
                 envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=XDS_CLUSTER)
@@ -127,8 +164,7 @@ def of_plaintext_connections() -> list[Any]:
             buffer_flush_interval=duration(FLUSH_SECONDS),
         )
     )
-    logger = accesslog_pb2.AccessLog(name="envoy.access_loggers.tcp_grpc", typed_config=packed(config))
-    return [only(logger, WITHOUT_MUTUAL_TLS)]
+    return accesslog_pb2.AccessLog(name="envoy.access_loggers.tcp_grpc", typed_config=packed(config))
 
 
 def only(logger: Any, expression: str) -> Any:

@@ -43,6 +43,7 @@ _STATS_PREFIXES = (
     "sds.",
     "tls_inspector.",
     "overload.",
+    "access_logs.grpc_access_log.",
 )
 _STATS_CONTAINED = (".ssl.", ".rbac.", ".jwt_authn.")
 _STATS_SUFFIXES = ("downstream_cx_active", "downstream_rq_active", "downstream_cx_total")

@@ -50,6 +50,9 @@ def inbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: lis
     )
     # Only a sidecar introduces itself; what comes in plaintext may be from anybody.
     forgeable = FORGEABLE_HEADERS if served.mutual_tls else (*FORGEABLE_HEADERS, *telemetry.PEER_HEADERS.values())
+    if not served.mutual_tls:
+        manager.access_log.extend(access_log.of_open_plaintext_requests())
+        manager.access_log_options.access_log_flush_interval.CopyFrom(duration(access_log.OPEN_SECONDS))
     removals = [mutation_rules_pb2.HeaderMutation(remove=name) for name in forgeable]
     manager.early_header_mutation_extensions.append(
         extension_pb2.TypedExtensionConfig(
@@ -84,6 +87,9 @@ def bytes_in(mesh: MeshView, cluster: str, served: Served) -> Any:
         # The application hears of a caller only once that has proven who it is; and so does what counts connections.
         proxy.upstream_connect_mode = tcp_proxy_pb2.ON_DOWNSTREAM_TLS_HANDSHAKE
         proxy.max_early_data_bytes.value = 0
+    else:
+        proxy.access_log.extend(access_log.of_open_plaintext_connections())
+        proxy.access_log_options.flush_access_log_on_connected = True
     return _proxy_filter(proxy)
 
 

@@ -117,7 +117,7 @@ def of_inbound_requests(enabled: bool, served: Served) -> list[Any]:
         _denied(served, labels, _request_labels()["request_protocol"], "response.code_details", 403),
     ]
     if not served.mutual_tls:
-        loggers.append(_plaintext_requests(served))
+        loggers.append(_only_at(_plaintext_requests(served), data_pb2.DownstreamEnd))
     return loggers
 
 
@@ -280,13 +280,14 @@ def _connection_labels() -> dict[str, _Label]:
 def _requests(labels: _Labels) -> Any:
     # For those who want a mean and no histogram, as the control plane does; with few labels, since each costs time.
     edge = {key: label for key, label in labels.items() if key in _EDGE_LABELS}
-    return _logger(
+    made = _logger(
         counters=[
             {"stat": _stat(REQUESTS, labels), "value_fixed": 1},
             {"stat": _stat(MICROSECONDS, edge), "value_format": _LASTING},
         ],
         histograms=[{"stat": _stat(DURATION, labels), "unit": "Milliseconds", "value_format": "%DURATION%"}],
     )
+    return _only_at(made, data_pb2.DownstreamEnd)
 
 
 def _connections(labels: _Labels) -> list[Any]:

@@ -1,11 +1,12 @@
 """What sidecars report of connections without mutual TLS: collected over Envoy's access log service, told in the log.
 
-Only such connections are reported, one entry each when they end, so that mutual TLS costs nothing here.
+Only such connections are reported, so that mutual TLS costs nothing here: one entry each when they end, which is what
+is counted, and some while they are open, so that nobody who stays connected stays unknown.
 """
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import datetime
 from typing import Any, Final, TypeAlias
 
@@ -18,6 +19,7 @@ from google.protobuf.message import DecodeError
 from mutua.envoy import access_log
 from mutua.errors import InvalidInputError, RefusedError
 from mutua.servers import peers
+from mutua.servers.admin import Sample
 from mutua.spiffe import SpiffeId
 from mutua.system import clock
 from mutua.system.logs import Log
@@ -28,6 +30,9 @@ SERVICE: Final = "envoy.service.accesslog.v3.AccessLogService"
 EDGES_AT_MOST: Final = 10_000
 TELL_SECONDS: Final = 60.0
 """How often an edge that goes on is told again."""
+
+LINES_AT_MOST: Final = 100
+"""Of one such while; a thousand strangers are a line that says so."""
 
 _log: Final = Log("plaintext")
 
@@ -41,7 +46,7 @@ _Key: TypeAlias = tuple[str, str, int, bool]
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """An edge, how often it was used since the control plane started, and when first and last.
+    """An edge, how often it was used since the control plane started (0: a first use has not ended), first and last.
 
     `would_refuse` counts the connections that the policy in dry run, which the edge names, would have refused.
     """
@@ -51,7 +56,7 @@ class Seen(msgspec.Struct, frozen=True):
     first: datetime
     last: datetime
     would_refuse: int = 0
-    told: int = 0  # connections of the last line
+    told: datetime | None = None  # when there was a line last
 
 
 class PlaintextCollector:
@@ -64,6 +69,10 @@ class PlaintextCollector:
         self._now = now
         self._tell_seconds = tell_seconds
         self._seen: dict[_Key, Seen] = {}
+        self._lines = 0  # of this while
+        self._untold = 0
+        self._forgotten = 0
+        self._forgotten_told = 0
 
     @property
     def edges(self) -> tuple[Seen, ...]:
@@ -84,25 +93,42 @@ class PlaintextCollector:
         """A line per edge that was used again, every so often, for ever."""
         while True:
             await asyncio.sleep(self._tell_seconds)
-            for key, seen in self._seen.items():
-                if seen.connections > seen.told:
-                    self._tell(key, seen)
+            self.tell_again()
+
+    def tell_again(self) -> None:
+        """A line per edge that was used since its last one, and what there was no room to tell."""
+        if self._untold:
+            _log.warn("non-mTLS traffic of more clients than are told", edges=self._untold, see="mutua plaintext")
+        if self._forgotten > self._forgotten_told:
+            _log.warn("the oldest non-mTLS traffic was forgotten", edges=self._forgotten, kept=EDGES_AT_MOST)
+            self._forgotten_told = self._forgotten
+        self._lines = self._untold = 0
+        for key, seen in list(self._seen.items()):
+            if seen.told is None or seen.last > seen.told:
+                self._tell(key, seen)
+
+    def samples(self) -> Iterable[Sample]:
+        """The ledger in metrics."""
+        yield Sample("mutua_plaintext_edges", len(self._seen), help="Clients and server ports without mutual TLS.")
+        yield Sample("mutua_plaintext_edges_forgotten_total", self._forgotten, kind="counter")
 
     async def _stream(self, requests: AsyncIterator[bytes], context: _Context) -> bytes:
         node: Node | None = None
+        ended = True
         try:
             identity = peers.identity(context.auth_context())
             async for content in requests:
                 message = als_pb2.StreamAccessLogsMessage.FromString(content)
                 if node is None:
                     node = peers.node(message.identifier.node.id, identity)
-                self._take(node, identity, message)
+                    ended = message.identifier.log_name != access_log.OPEN
+                self._take(node, identity, message, ended=ended)
         except (RefusedError, InvalidInputError, DecodeError) as error:
             _log.warn("report refused", peer=context.peer(), reason=str(error))
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, str(error))
         return b""
 
-    def _take(self, node: Node, identity: SpiffeId, message: Any) -> None:
+    def _take(self, node: Node, identity: SpiffeId, message: Any, *, ended: bool) -> None:
         counted: dict[tuple[str, int, bool], int] = {}
         for entry in itertools.chain(message.tcp_logs.log_entry, message.http_logs.log_entry):
             common = entry.common_properties
@@ -113,7 +139,7 @@ class PlaintextCollector:
                 failure and not failure.startswith(access_log.INSPECTED)
             )
             way = (client, common.downstream_local_address.socket_address.port_value, refused)
-            counted[way] = counted.get(way, 0) + 1
+            counted[way] = counted.get(way, 0) + ended
         for (client, port, refused), count in counted.items():
             edge = self._explain(node, identity, client, port, refused)
             if edge is not None:
@@ -125,6 +151,7 @@ class PlaintextCollector:
         if earlier is None and len(self._seen) >= EDGES_AT_MOST:
             # The one that was quiet for longest goes: each use moves an edge to the end.
             del self._seen[next(iter(self._seen))]
+            self._forgotten += 1
         total = connections + (earlier.connections if earlier else 0)
         rehearsed = connections if edge.would_refuse else 0
         same_rehearsal = earlier is not None and earlier.edge.would_refuse == edge.would_refuse
@@ -132,11 +159,15 @@ class PlaintextCollector:
             rehearsed += earlier.would_refuse
         now = self._now()
         first = earlier.first if earlier else now
-        self._seen[key] = Seen(edge, total, first, now, rehearsed, earlier.told if earlier else 0)
+        self._seen[key] = Seen(edge, total, first, now, rehearsed, earlier.told if earlier else None)
         if earlier is None or (edge.would_refuse and not same_rehearsal):
             self._tell(key, self._seen[key])
 
     def _tell(self, key: _Key, seen: Seen) -> None:
+        if self._lines >= LINES_AT_MOST:
+            self._untold += 1
+            return
+        self._lines += 1
         edge = seen.edge
         rehearsal: dict[str, object] = {}
         if edge.would_refuse is not None:
@@ -148,10 +179,10 @@ class PlaintextCollector:
             server=edge.server,
             port=edge.port,
             outcome="refused" if edge.refused else "accepted",
-            connections=seen.connections,
+            connections=seen.connections or "open",
             mode=edge.mode.value,
             policy=f"{edge.policy.namespace}/{edge.policy.name}" if edge.policy else "default",
             reason=edge.reason,
             **rehearsal,
         )
-        self._seen[key] = msgspec.structs.replace(seen, told=seen.connections)
+        self._seen[key] = msgspec.structs.replace(seen, told=seen.last)

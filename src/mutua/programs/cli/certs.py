@@ -25,7 +25,7 @@ def certs(
     from mutua.system import clock
 
     wanted = common.output_format(output)
-    within = timedelta(seconds=_seconds(expiring_in)) if expiring_in else None
+    within = timedelta(seconds=common.duration_seconds("--expiring-in", expiring_in)) if expiring_in else None
     namespace = common.options(context).namespace
 
     async def work(kube: KubeClient, options: Options) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
@@ -46,14 +46,3 @@ def certs(
     if within is not None and reports:
         common.say(f"Error: {len(reports)} certificates end within {expiring_in}")
         raise typer.Exit(EXPIRING_EXIT_CODE)
-
-
-def _seconds(text: str) -> float:
-    import re
-
-    from mutua.api.meta import DURATION_PATTERN, duration_seconds
-    from mutua.errors import InvalidInputError
-
-    if not re.match(DURATION_PATTERN, text):
-        raise InvalidInputError(f"--expiring-in {text} is not a duration", "for example 6h, 90m or 30s")
-    return duration_seconds(text)

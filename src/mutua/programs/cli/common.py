@@ -86,6 +86,18 @@ def output_format(text: str) -> OutputFormat:
         raise InvalidInputError(f'output format "{text}" not supported', f"choose one of {formats}") from None
 
 
+def duration_seconds(option: str, text: str) -> float:
+    """An option's duration as Go writes it. Raises InvalidInputError for what is none."""
+    import re
+
+    from mutua.api.meta import DURATION_PATTERN
+    from mutua.api.meta import duration_seconds as seconds
+
+    if not re.match(DURATION_PATTERN, text):
+        raise InvalidInputError(f"{option} {text} is not a duration", "for example 6h, 90m or 30s")
+    return seconds(text)
+
+
 async def find_pod(kube: KubeClient, argument: str, chosen: Options) -> PodName:
     """The pod that `[<type>/]<name>[.<namespace>]` means; of a workload or service, one that runs.
 

@@ -40,6 +40,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("proxy-status", "mutua.programs.cli.proxy_status", "proxy_status", "What each proxy has.", ("ps",)),
     Command("diagnose", "mutua.programs.cli.diagnose", "diagnose", "Find out why a pod or a call does not work."),
     Command("describe", "mutua.programs.cli.describe", "app", "What a pod or a Service is to the mesh."),
+    Command("plaintext", "mutua.programs.cli.plaintext", "plaintext", "Who still speaks without mutual TLS."),
     Command("migrate", "mutua.programs.cli.migrate", "app", "Bring a namespace to STRICT, with a gate and a way back."),
     Command("verify-mtls", "mutua.programs.cli.verify_mtls", "verify_mtls", "Show what is negotiated, as evidence."),
     Command(

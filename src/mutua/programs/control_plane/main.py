@@ -120,7 +120,11 @@ class ControlPlane:
         merge = Merge(kinds.snapshot_inputs(), deliver)
         application = webhooks.application(lambda: self._configuration.current.injector, self._judge, Log("webhooks"))
         application.mount("/debug", self._debug_pages(trust))
-        status = admin.application(lambda: trust.not_ready or self._not_ready(), self._version, trust.samples)
+        status = admin.application(
+            lambda: trust.not_ready or self._not_ready(),
+            self._version,
+            lambda: (*trust.samples(), *self._plaintext.samples()),
+        )
         async with contextlib.AsyncExitStack() as stack:
             await stack.enter_async_context(http.serving(status, ANY_ADDRESS, MONITORING_PORT))
             await stack.enter_async_context(http.serving(status, ANY_ADDRESS, READINESS_PORT))

@@ -12,7 +12,7 @@ from envoy.service.accesslog.v3 import als_pb2
 
 from mutua.envoy import access_log
 from mutua.mesh.proxy_view import MtlsMode, ObjectRef
-from mutua.servers import debug
+from mutua.servers import debug, plaintext
 from mutua.servers.plaintext import PlaintextCollector
 from mutua.spiffe import SpiffeId
 from mutua.verdict.plaintext import PlaintextEdge
@@ -41,10 +41,11 @@ class Context:
         raise RefusedError(code, details)
 
 
-def report(*ways: tuple[str, int, str, str], node: str = NODE) -> bytes:
+def report(*ways: tuple[str, int, str, str], node: str = NODE, log: str = access_log.ENDED) -> bytes:
     """Entries of (client, port, response code details, transport failure)."""
     message = als_pb2.StreamAccessLogsMessage()
     message.identifier.node.id = node
+    message.identifier.log_name = log
     for client, port, details, failure in ways:
         common = message.tcp_logs.log_entry.add().common_properties
         common.downstream_direct_remote_address.socket_address.address = client
@@ -159,3 +160,48 @@ async def test_an_edge_tells_when_it_was_used_first_and_last() -> None:
     (seen,) = debug.plaintext_seen(collector.edges)
 
     assert (seen.first_seen, seen.last_seen) == (moments[0], moments[2])
+
+
+async def test_a_connection_is_told_while_it_is_open_and_counted_when_it_ends(caplog: pytest.LogCaptureFixture) -> None:
+    collector = PlaintextCollector(explained)
+    still = report(("10.0.0.9", 80, "", ""), log=access_log.OPEN)
+    with caplog.at_level(logging.WARNING, "mutua.plaintext"):
+        await told(collector, still, still)
+        assert counted(collector) == [("10.0.0.9", 80, False, 0)]
+        await told(collector, report(("10.0.0.9", 80, "", "")))
+        collector.tell_again()
+
+    assert counted(collector) == [("10.0.0.9", 80, False, 1)]
+    assert [record.__dict__["fields"]["connections"] for record in caplog.records] == ["open", 1]
+
+
+async def test_a_thousand_strangers_are_few_lines(caplog: pytest.LogCaptureFixture) -> None:
+    collector = PlaintextCollector(explained)
+    with caplog.at_level(logging.WARNING, "mutua.plaintext"):
+        await told(collector, report(*((f"10.0.{number // 250}.{number % 250}", 80, "", "") for number in range(1000))))
+        collector.tell_again()
+
+    assert len(collector.edges) == 1000
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines.count("non-mTLS traffic") == 2 * plaintext.LINES_AT_MOST
+    assert [
+        record.__dict__["fields"]["edges"] for record in caplog.records if "more clients" in record.getMessage()
+    ] == [1000 - plaintext.LINES_AT_MOST]
+
+
+async def test_a_full_ledger_forgets_the_quietest_and_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plaintext, "EDGES_AT_MOST", 2)
+    collector = PlaintextCollector(explained)
+    with caplog.at_level(logging.WARNING, "mutua.plaintext"):
+        for client in ("10.0.0.1", "10.0.0.2", "10.0.0.1", "10.0.0.3"):
+            await told(collector, report((client, 80, "", "")))
+        collector.tell_again()
+
+    assert [seen.edge.client for seen in collector.edges] == ["10.0.0.1", "10.0.0.3"]
+    assert "the oldest non-mTLS traffic was forgotten" in [record.getMessage() for record in caplog.records]
+    assert {each.name: each.value for each in collector.samples()} == {
+        "mutua_plaintext_edges": 2,
+        "mutua_plaintext_edges_forgotten_total": 1,
+    }
