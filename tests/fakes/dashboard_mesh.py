@@ -165,10 +165,10 @@ class FakeMesh:
 async def served(mesh: FakeMesh, *, poll_seconds: float = 0.2, port: int = 0) -> AsyncIterator[str]:
     """The dashboard of this mesh on a loopback port; its address."""
     feed = Feed(mesh.watch, poll_seconds)
-    running = asyncio.create_task(feed.run())
-    try:
-        async with http.serving(dashboard.application(WORD, feed), "127.0.0.1", port) as bound:
+    async with http.serving(dashboard.application(WORD, feed), "127.0.0.1", port) as bound:
+        running = asyncio.create_task(feed.run())
+        try:
             yield f"http://localhost:{bound}/{WORD}/"
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
