@@ -31,6 +31,7 @@ class Moment(msgspec.Struct, frozen=True):
     cluster: str = ""
     trouble: str = ""
     hint: str = ""
+    silent: tuple[str, ...] = ()  # "namespace/pod: why" of sidecars whose counters are those of before
 
 
 def page(template: bytes, moment: bytes) -> bytes:

@@ -132,7 +132,10 @@ def observe(window: Window, at: float, edges: Iterable[EdgeTraffic], *, complete
     if not complete:
         totals = {way: _highest(window, totals, way) for way in {**window.totals, **totals}}
     last = window.intervals[-1].end if window.intervals else None
-    added = {way: difference for way, now in totals.items() if any(_values(difference := _since(window, way, now)))}
+    since = {way: _since(window, way, now) for way, now in totals.items()}
+    if last is not None:
+        since |= _renamed(window, totals, since)
+    added = {way: counts for way, counts in since.items() if any(_values(counts))}
     plaintext = (
         dict.fromkeys((way for way, counts in added.items() if counts.plaintext), at) if last is not None else {}
     )
@@ -180,6 +183,25 @@ def _since(window: Window, way: Way, now: Counts) -> Counts:
     added = Counts(*(max(0, new - old) for new, old in zip(_values(now), _values(before), strict=True)))
     # How much of what is left was added since, nobody knows; only what opens a lock is taken to be new.
     return msgspec.structs.replace(added, plaintext=now.plaintext) if now.plaintext < before.plaintext else added
+
+
+def _renamed(window: Window, totals: Mapping[Way, Counts], since: Mapping[Way, Counts]) -> dict[Way, Counts]:
+    """What may have been added to ways that were not there before: no more than their server's port has more in all.
+
+    Counters of clients without identity are kept by address. When its pod goes, or another gets the address, the very
+    same counts are told of somebody else.
+    """
+    growth: dict[Way, Counts] = {}
+    for counters, sign in ((totals, 1), (window.totals, -1)):
+        for way, counts in counters.items():
+            port = msgspec.structs.replace(way, client=End(NO_NAMESPACE, ""))
+            growth[port] = growth.get(port, Counts()) + Counts(*(sign * value for value in _values(counts)))
+    found = {}
+    for way in since.keys() - window.totals.keys():
+        more = growth[msgspec.structs.replace(way, client=End(NO_NAMESPACE, ""))]
+        limited = zip(_values(since[way]), _values(more), strict=True)
+        found[way] = Counts(*(min(added, max(0, limit)) for added, limit in limited))
+    return found
 
 
 def _highest(window: Window, totals: Mapping[Way, Counts], way: Way) -> Counts:

@@ -18,6 +18,7 @@ from mutua.mesh import build
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.programs.cli import control_plane, identity_pages
+from mutua.programs.cli.control_plane import Traffic
 from mutua.programs.cli.main import Options
 from mutua.programs.cli.version import client_version
 from mutua.programs.control_plane.configuration import ConfigurationFollower
@@ -26,7 +27,6 @@ from mutua.reports import graph, traffic_window
 from mutua.reports.dashboard import Moment
 from mutua.reports.graph_model import Graph, Overview
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
-from mutua.reports.traffic import EdgeTraffic
 from mutua.reports.traffic_window import Window
 from mutua.servers.dashboard import Read
 from mutua.sources import kubernetes
@@ -45,7 +45,7 @@ _PATIENCE_SECONDS: Final = 10.0
 class _Asked(NamedTuple):
     """What the control plane told."""
 
-    traffic: Sequence[EdgeTraffic] = ()
+    traffic: Traffic = Traffic((), ())
     plaintext: Sequence[PlaintextSeen] = ()
     proxies: Sequence[ProxyState] = ()
     certificates: Sequence[Mapping[str, Any]] = ()
@@ -105,7 +105,8 @@ class ClusterReads:
             self._reads += 1
             # Seconds of a machine that slept are counted, so that what was added meanwhile is no sudden burst.
             at = time.clock_gettime(time.CLOCK_BOOTTIME)
-            self._window = traffic_window.observe(self._window, at, self._asked.traffic)
+            edges, silent = self._asked.traffic
+            self._window = traffic_window.observe(self._window, at, edges, complete=not silent)
             self._as_of = clock.now()
         self._graph = await asyncio.to_thread(self._built)
         return self._moment(trouble)
@@ -126,9 +127,9 @@ class ClusterReads:
         )
         return _Asked(traffic, seen, proxies, certificates)
 
-    async def _traffic(self) -> Sequence[EdgeTraffic]:
+    async def _traffic(self) -> Traffic:
         try:
-            return (await control_plane.traffic(self._kube, self._chosen)).edges
+            return await control_plane.traffic(self._kube, self._chosen)
         except KubeError as error:
             if error.status != HTTPStatus.NOT_FOUND:
                 raise
@@ -184,6 +185,7 @@ class ClusterReads:
             self._kube.server,
             error.message if error else self._trouble_with_objects,
             (error.hint or "") if error else "",
+            self._asked.traffic.silent,
         )
 
     async def _deliver(self, objects: ObjectSet, unreadable: tuple[Finding, ...]) -> None:

@@ -186,6 +186,8 @@ const Banner = ({ moment, connected, paused }) => {
     return html`<div class="banner" role="alert"><b>\`mutua dashboard\` does not answer.</b> ${since} The page goes on by itself once it does.</div>`;
   if (moment?.trouble)
     return html`<div class="banner" role="alert"><b>${moment.trouble}.</b> ${since} ${moment.hint && html`Try: <code>${moment.hint}</code>`}</div>`;
+  if (moment?.silent.length)
+    return html`<div class="banner notice" role="status"><b>${plural(moment.silent.length, "sidecar")} did not tell what was counted since.</b> ${moment.silent.slice(0, 3).join("; ")}</div>`;
   return null;
 };
 
