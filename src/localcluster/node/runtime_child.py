@@ -20,6 +20,9 @@ from localcluster.node.rootfs import RootPlan
 _CAPABILITIES = (0, 1, 3, 4, 5, 6, 7, 8, 10, linux.CAP_NET_ADMIN, linux.CAP_NET_RAW, 18, 27, 29, 31)
 _AMBIENT_CAPABILITIES = (linux.CAP_NET_BIND_SERVICE, linux.CAP_NET_ADMIN, linux.CAP_NET_RAW)
 _STATUS_DESCRIPTOR = 3
+# Processes and threads of one container: far more than a service needs, few enough for a laptop.
+MOST_PROCESSES = 2048
+_KERNEL_WITH_LIMITS = (6, 14)
 # asm-generic/ioctls.h
 _TIOCSPTLCK = 0x40045431
 _TIOCGPTPEER = 0x5441
@@ -64,6 +67,7 @@ def container(launch: Launch, plan: RootPlan, hostname: str, network: int | None
         linux.unshare(linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS)
         if hostname:
             socket.sethostname(hostname)
+        _limit_processes()
         stage = "make the container's root"
         rootfs_build.enter(plan)
         stage = "run"
@@ -83,6 +87,18 @@ def command(launch: Launch, container_process: int) -> NoReturn:
         _execute(launch, make_working_dir=False)
     except BaseException as error:
         _report(stage, error)
+
+
+def _limit_processes() -> None:
+    """One who forks without end finds its own end: the limit is this PID namespace's alone.
+
+    Kernels before 6.14 have one limit for the whole machine, which is none of ours to change; nor is that of the node,
+    whose namespace a container may share.
+    """
+    version = tuple(int(part) for part in os.uname().release.split("-")[0].split(".")[:2] if part.isdigit())
+    if version >= _KERNEL_WITH_LIMITS and os.getpid() == 1:
+        with open("/proc/sys/kernel/pid_max", "w") as limit:
+            limit.write(str(MOST_PROCESSES))
 
 
 def _descriptors(launch: Launch) -> None:

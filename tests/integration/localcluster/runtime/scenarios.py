@@ -14,6 +14,7 @@ from node_process import Node
 from localcluster import images
 from localcluster.node import rootfs
 from localcluster.node.runtime import ContainerStartError, Mount
+from localcluster.node.runtime_child import MOST_PROCESSES
 
 
 def names(folder: str | Path) -> list[str]:
@@ -397,6 +398,35 @@ async def networks_come_and_go(node: Node) -> None:
     assert second.address != first.address
     assert first.interface in links
     assert first.interface not in names("/sys/class/net")
+
+
+async def a_container_that_forks_without_end_finds_its_own(node: Node) -> None:
+    """On kernels that can limit one PID namespace: elsewhere this only shows that nothing breaks."""
+    neighbour = await node.start("sleep", "100")
+    script = (
+        "import os, time\n"
+        "count = 0\n"
+        "try:\n"
+        f"    while count < {2 * MOST_PROCESSES}:\n"
+        "        if os.fork() == 0: time.sleep(100)\n"
+        "        count += 1\n"
+        "except BlockingIOError as error: print(count, error, flush=True)\n"
+        "time.sleep(100)\n"
+    )
+    can_limit = tuple(int(part) for part in os.uname().release.split(".")[:2]) >= (6, 14)
+    if can_limit:
+        greedy = await node.start(sys.executable, "-I", "-S", "-c", script)
+        async for _, chunk in greedy.output():
+            count, _, told = chunk.decode().partition(" ")
+            assert int(count) < MOST_PROCESSES
+            assert "Resource temporarily unavailable" in told
+            break
+    assert (await node.command(neighbour, "sh", "-c", "echo fine")).output.strip() == "fine"
+    if can_limit:
+        limit = await node.run("cat", "/proc/sys/kernel/pid_max")
+        assert int(limit.output) == MOST_PROCESSES
+        greedy.kill(signal.SIGKILL)
+        await greedy.wait()
 
 
 async def orphans_are_reaped(node: Node) -> None:
