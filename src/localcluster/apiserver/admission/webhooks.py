@@ -166,9 +166,12 @@ def _outcome(webhook: Webhook, write: Attributes, answer: Object, context: Reque
     response = answer.get("response")
     if not isinstance(response, dict) or not isinstance(response.get("allowed"), bool):
         raise WebhookFailureError("the answer holds no response with `allowed`")
-    context.warnings.extend(str(warning) for warning in response.get("warnings") or ())
+    warnings, status = response.get("warnings") or [], response.get("status") or {}
+    if not isinstance(warnings, list) or not isinstance(status, dict):
+        raise WebhookFailureError("the answer's `warnings` are no list, or its `status` is no object")
+    context.warnings.extend(str(warning) for warning in warnings)
     if not response["allowed"]:
-        raise _denial(webhook, response.get("status") or {})
+        raise _denial(webhook, status)
     encoded = response.get("patch")
     if not encoded or write.object is None:
         return None
@@ -178,7 +181,7 @@ def _outcome(webhook: Webhook, write: Attributes, answer: Object, context: Reque
         raise WebhookFailureError(f"patchType {response.get('patchType')!r} is not JSONPatch")
     try:
         return patch.json_patch(write.object, json.loads(b64decode(encoded, validate=True)))
-    except (ValueError, ApiError) as error:
+    except (ValueError, TypeError, ApiError) as error:
         raise WebhookFailureError(f"its patch cannot be applied: {error}") from error
 
 

@@ -2,7 +2,9 @@
 
 import base64
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ def webhook(server: ApiServer, endpoints: Webhook) -> Iterator[Webhook]:
     """The same for each test, with no configuration left over."""
     endpoints.requests.clear()
     endpoints.reply = lambda request: {}
+    endpoints.rubbish = None
     yield endpoints
     for plural in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
         server.request("DELETE", f"{ADMISSION}/{plural}")
@@ -126,6 +129,61 @@ def test_what_happens_without_an_answer_is_the_failure_policys_choice(
     if code == 500:
         assert 'failed calling webhook "hook.example.com"' in status["message"]
         assert 'service "absent" not found' in status["message"]
+
+
+def test_who_waits_for_a_webhook_waits_alone(server: ApiServer, webhook: Webhook) -> None:
+    released = threading.Event()
+
+    def wait(_: Object) -> Object:
+        released.wait(30)
+        return {}
+
+    webhook.reply = wait
+    install(server, webhook.configuration("ValidatingWebhookConfiguration", "v", timeoutSeconds=1))
+    with ThreadPoolExecutor(8) as pool:
+        waiting = [pool.submit(create, server, f"w{number}") for number in range(8)]
+        others = {"metadata": {"name": "other"}}
+        assert server.request("POST", CONFIG_MAPS, others)[0] == 201
+        assert server.request("GET", CONFIG_MAPS)[0] == 200
+        answers = [future.result() for future in waiting]
+    released.set()
+
+    assert {code for code, _ in answers} == {500}
+    assert all("no answer within 1 s (context deadline exceeded)" in status["message"] for _, status in answers)
+
+
+@pytest.mark.parametrize(
+    ("rubbish", "told"),
+    [
+        (b"", "is not JSON"),
+        (b"<html>", "is not JSON"),
+        (b"\xff\xfe", "is not JSON"),
+        (b"[" * 100_000, "is not JSON"),
+        (b"[]", "no review"),
+        (b"{}", "no response with `allowed`"),
+        (b'{"response":1}', "no response with `allowed`"),
+        (b'{"response":{"allowed":"yes"}}', "no response with `allowed`"),
+        (b'{"response":{"allowed":true,"patchType":"JSONPatch","patch":"?"}}', "its patch cannot be applied"),
+        (b'{"response":{"allowed":true,"patchType":"JSONPatch","patch":"W3t9XQ=="}}', "its patch cannot be applied"),
+        (b'{"response":{"allowed":true,"patchType":"JSONPatch","patch":"MQ=="}}', "its patch cannot be applied"),
+        (b'{"response":{"allowed":true,"patchType":"JSONPatch","patch":1}}', "its patch cannot be applied"),
+        (b'{"response":{"allowed":true,"warnings":1}}', "`warnings` are no list"),
+        (b'{"response":{"allowed":false,"status":1}}', "`status` is no object"),
+        (b'{"response":{"allowed":false}}', "without explanation"),
+        (b'{"response":{"allowed":false,"status":{"code":"x","reason":[],"message":{}}}}', ""),
+        (b" " * 20_000_000, "larger than"),
+    ],
+    ids=range(17),
+)
+def test_rubbish_from_a_webhook_is_its_failure(server: ApiServer, webhook: Webhook, rubbish: bytes, told: str) -> None:
+    install(server, webhook.configuration("MutatingWebhookConfiguration", "m"))
+    webhook.rubbish = rubbish
+
+    code, status = create(server, "a")
+
+    assert "this is a bug" not in status.get("message", "")
+    assert code in (201, 403, 500)
+    assert told in status.get("message", "")
 
 
 def test_a_certificate_that_the_bundle_does_not_vouch_for_is_a_failure(

@@ -4,6 +4,7 @@ import json
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,11 +21,15 @@ Object = dict[str, Any]
 
 
 class Webhook:
-    """Answers reviews with `reply(request)`; remembers the requests. Its certificate is for `host`."""
+    """Answers reviews with `reply(request)`, or with the bytes `rubbish`; remembers the requests.
+
+    Its certificate is for `host`.
+    """
 
     def __init__(self, directory: Path, host: str = "hook.default.svc") -> None:
         self.requests: list[Object] = []
         self.reply: Callable[[Object], Object] = lambda request: {}
+        self.rubbish: bytes | None = None
         certificate = self_signed(directory, host)
         self.ca_bundle = encoded(certificate.read_bytes())
         outer = self
@@ -34,12 +39,16 @@ class Webhook:
                 review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 outer.requests.append(review["request"])
                 response = {"uid": review["request"]["uid"], "allowed": True, **outer.reply(review["request"])}
-                body = json.dumps({"apiVersion": review["apiVersion"], "kind": review["kind"], "response": response})
+                about = {"apiVersion": review["apiVersion"], "kind": review["kind"]}
+                body = json.dumps({**about, "response": response}).encode()
+                if outer.rubbish is not None:
+                    body = outer.rubbish
                 self.send_response(200)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(body.encode())
+                with suppress(ConnectionError):  # who asked may have heard enough
+                    self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 """Silent."""
