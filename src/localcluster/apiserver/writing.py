@@ -233,6 +233,8 @@ class Writer:
         if not isinstance(body, dict):
             raise BadRequestError("an applied configuration is an object")
         about = body.setdefault("metadata", {})
+        if not isinstance(about, dict):
+            raise BadRequestError("metadata must be an object")
         if about.get("name", name) != name:
             raise BadRequestError(f"metadata.name ({about['name']}) does not match the name in the URL ({name})")
         about["name"] = name
