@@ -25,6 +25,7 @@ from localcluster.apiserver.errors import (
 from localcluster.apiserver.http import access, audit, discovery, negotiation, targets
 from localcluster.apiserver.http.metrics import GROUP as METRICS
 from localcluster.apiserver.http.metrics import Metrics
+from localcluster.apiserver.http.requests import Requests
 from localcluster.apiserver.http.streams import SUBRESOURCES as STREAMS
 from localcluster.apiserver.http.streams import Streams
 from localcluster.apiserver.http.subresources import ACTIONS, REVIEWS, Actions
@@ -52,6 +53,7 @@ class Application:
         While there is a file `audit_log`, every request is told in it.
         """
         self._audit_log = audit_log
+        self._requests = Requests()
         self._resources = resources
         self._authenticator = authenticator
         self._streams = streams
@@ -70,6 +72,7 @@ class Application:
                 return
             request = Request(scope, receive)
             response = await self._guarded(request)
+            self._requests.count(request.method, response.status_code)
             await response(scope, receive, send)
         finally:
             if trail is not None:
@@ -183,6 +186,8 @@ class Application:
                 shown = openapi.v3_document("/".join(group_version), kinds)
             case [".well-known", "openid-configuration"]:
                 shown = tokens.issuer_configuration()
+            case ["metrics"]:
+                return PlainTextResponse(self._requests.exposition(), media_type="text/plain; version=0.0.4")
             case ["openid", "v1", "jwks"]:
                 key_set = tokens.key_set(self._authenticator.authority.key)
                 return Response(negotiation.encode(key_set), media_type="application/jwk-set+json")
@@ -194,6 +199,7 @@ class Application:
                         "/apis",
                         "/healthz",
                         "/livez",
+                        "/metrics",
                         "/openapi/v2",
                         "/openapi/v3",
                         "/openid/v1/jwks",

@@ -69,7 +69,7 @@ def status(name: Annotated[str, typer.Option("--name", help="Only this local clu
     if not found:
         say("No local cluster. Start one with: mutua up")
         return
-    header = ("NAME", "STATE", "PID", "NODES", "PODS", "MEMORY", "API", "KUBECONFIG")
+    header = ("NAME", "STATE", "PID", "NODES", "PODS", "MEMORY", "REQUESTS", "API", "KUBECONFIG")
     print(render(header, [_row(item) for item in found]), end="")
     if name and found[0].state != "running":
         raise typer.Exit(1)
@@ -88,11 +88,11 @@ def say(line: str) -> None:
 def _row(item: ClusterStatus) -> tuple[str, ...]:
     cluster = item.cluster
     if cluster is None:
-        return (item.name, item.state, "-", "-", "-", "-", "-", "-")
+        return (item.name, item.state, *("-",) * 7)
     found = inside.look(cluster)
-    nodes = pods = memory = "-"
+    nodes = pods = memory = rate = "-"
     if found is not None:
         nodes, pods = f"{found.ready_nodes}/{found.nodes}", f"{found.ready_pods}/{found.pods}"
-        memory = f"{found.memory_bytes >> 20}Mi"
+        memory, rate = f"{found.memory_bytes >> 20}Mi", f"{found.requests_per_second:.1f}/s"
     api = f"https://127.0.0.1:{cluster.api_port}"
-    return (item.name, item.state, str(cluster.pid), nodes, pods, memory, api, str(cluster.kubeconfig))
+    return (item.name, item.state, str(cluster.pid), nodes, pods, memory, rate, api, str(cluster.kubeconfig))

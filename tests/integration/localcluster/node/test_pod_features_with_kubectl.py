@@ -101,6 +101,7 @@ def test_a_look_inside_counts_what_is_there(node: Node) -> None:
     assert (found.ready_nodes, found.nodes) == (1, 1)
     assert 1 <= found.ready_pods <= found.pods
     assert found.memory_bytes > 20 << 20
+    assert found.requests_per_second > 0
 
 
 def test_a_container_that_takes_more_memory_than_its_limit_is_ended(node: Node) -> None:
