@@ -2,7 +2,8 @@
 
 Control plane, API server and agents are processes of their own; TLS, CSRs, checks and answers are real. What is printed
 for the control plane is its CPU time. Tokens are reviewed by a real API server (the local cluster's), once with its
-answers given from memory to see what the review costs; connections are fresh, as agents make them, or kept.
+answers given from memory to see what the review costs; connections are fresh, as agents make them, or kept. "By hand"
+is what `bench/ca.py` makes at that moment: how fast the machine is beside whatever else it does.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ from pathlib import Path
 
 import grpc.aio
 import uvloop
+from ca import issued_per_second
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -37,6 +39,7 @@ from mutua.servers.xds import SERVER_OPTIONS
 from mutua.spiffe import SpiffeId, TrustDomain
 from mutua.system import clock, files, keys
 from mutua.system.ca_client import METHOD, CaClient, CaClientSettings, IdentityStatement, WorkloadCertificate
+from mutua.system.keys import KeyAlgorithm
 from mutua.system.kube import KubeClient
 from mutua.system.kube_resources import NAMESPACES, SERVICE_ACCOUNTS
 
@@ -107,13 +110,14 @@ class Bench:
                 await work(number)
                 latencies.append(time.perf_counter() - begin)
 
+        yardstick = issued_per_second(KeyAlgorithm.P256, KeyAlgorithm.P256, seconds=0.5)
         before, _ = self.used()
         await asyncio.gather(*(timed(number) for number in range(count)))
         after, memory = self.used()
         latencies.sort()
         used = after - before
         print(
-            f"{name:34} {count:5}  {used:5.2f} CPU s = {count / used:5.0f}/s/core"
+            f"{name:34} {count:5}  {used:5.2f} CPU s = {count / used:5.0f}/s/core, {yardstick:.0f} by hand"
             f"  p50 {latencies[count // 2] * 1000:4.0f} ms  p99 {latencies[int(count * 0.99) - 1] * 1000:5.0f} ms"
             f"  {memory:.0f} MB",
             flush=True,

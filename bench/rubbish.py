@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 
 COMMAND = Path(sys.executable).parent / "mutua"
-SENDER = Path(__file__).with_name("rubbish_sender.py")
+SENDER = Path(__file__).parent / "pods" / "rubbish_sender.py"
 NAME = f"rubbish-{os.getpid()}"
 PODS = """
 apiVersion: v1
