@@ -58,6 +58,16 @@ class Authority:
             serial=certificate.serial_number,
         )
 
+    def revocations(self, *serials: int) -> bytes:
+        """The list of what it revoked, PEM."""
+        now = datetime.now(UTC)
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self._certificate.subject)
+        builder = builder.last_update(now - timedelta(minutes=1)).next_update(now + timedelta(hours=1))
+        for serial in serials:
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(now)
+            builder = builder.add_revoked_certificate(entry.build())
+        return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
 
 def _builder(issuer: x509.Name, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
@@ -80,7 +90,7 @@ def _usage(*, sign_certificates: bool) -> x509.KeyUsage:
         data_encipherment=False,
         key_agreement=False,
         key_cert_sign=sign_certificates,
-        crl_sign=False,
+        crl_sign=sign_certificates,
         encipher_only=False,
         decipher_only=False,
     )

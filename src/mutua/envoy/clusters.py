@@ -7,6 +7,7 @@ from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, proto
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.extensions.clusters.common.dns.v3 import dns_pb2
 from envoy.extensions.clusters.dns.v3 import dns_cluster_pb2
+from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import wrappers_pb2
 
@@ -34,6 +35,9 @@ that no request meets a connection that is being closed. DestinationRule's http.
 
 DNS_REFRESH_SECONDS: Final = 60.0
 """For names whose answer has no time to live; others are asked for again when theirs ends."""
+DNS_PATIENCE_SECONDS: Final = 2
+DNS_TRIES: Final = 2
+"""A name server that does not answer holds up a new cluster for as long: by itself Envoy would wait for a minute."""
 DNS_FIRST_RETRY_SECONDS: Final = 1.0
 DNS_LAST_RETRY_SECONDS: Final = 10.0
 NO_LIMIT: Final = 2**32 - 1
@@ -114,6 +118,11 @@ def _discover(cluster: Any, discovery: Discovery, port: OutboundPort, subset: Ou
                 dns_lookup_family=dns_pb2.V4_PREFERRED,
                 all_addresses_in_single_endpoint=discovery is Discovery.DNS_ROUND_ROBIN,
             )
+            resolver = cares_dns_resolver_pb2.CaresDnsResolverConfig(reinit_channel_on_timeout=True)
+            resolver.query_timeout_seconds.value = DNS_PATIENCE_SECONDS
+            resolver.query_tries.value = DNS_TRIES
+            looking_up.typed_dns_resolver_config.name = "envoy.network.dns_resolver.cares"
+            looking_up.typed_dns_resolver_config.typed_config.CopyFrom(packed(resolver))
             looking_up.dns_failure_refresh_rate.base_interval.CopyFrom(duration(DNS_FIRST_RETRY_SECONDS))
             looking_up.dns_failure_refresh_rate.max_interval.CopyFrom(duration(DNS_LAST_RETRY_SECONDS))
             cluster.cluster_type.name = "envoy.clusters.dns"

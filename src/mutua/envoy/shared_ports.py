@@ -73,20 +73,19 @@ def _claim(
     port: OutboundPort,
 ) -> None:
     """Note what of a port's connections go to a ServiceEntry's host, apart from requests and its own addresses."""
-    number = port.number
-    if service.takes_any_address and port.protocol is Protocol.TLS:
-        name = service.host.lower()
-        # A handshake names whole hosts: Envoy compares wildcards by label.
-        comparable = not name.startswith("*") or name.startswith("*.")
-        if comparable and (number, "", name) not in taken:
+    number, name = port.number, service.host.lower()
+    # A handshake names whole hosts: Envoy compares wildcards by label.
+    comparable = not name.startswith("*") or name.startswith("*.")
+    by_name = (name,) if port.protocol is Protocol.TLS and comparable else ()
+    if service.takes_any_address and by_name:
+        if (number, "", name) not in taken:
             taken.add((number, "", name))
-            by_number[number].claims.append(Claim(service.host, port, server_names=(name,)))
-    elif service.takes_any_address:
+            by_number[number].claims.append(Claim(service.host, port, server_names=by_name))
+    elif service.takes_any_address and port.protocol is not Protocol.TLS:
         shared = by_number[number]
         shared.rest = shared.rest or (service.host, port)
-    names_in_handshake = (service.host.lower(),) if port.protocol is Protocol.TLS else ()
     for block in service.blocks:
-        key = (number, block, *names_in_handshake) if names_in_handshake else (number, block, "")
+        key = (number, block, *(by_name or ("",)))
         if key not in taken:
             taken.add(key)
-            by_number[number].claims.append(Claim(service.host, port, (block,), names_in_handshake))
+            by_number[number].claims.append(Claim(service.host, port, (block,), by_name))

@@ -10,6 +10,8 @@ import pytest
 import pytest_asyncio
 from cryptography import x509
 from envoy_pods import Mesh, Pod, can_make_networks, mesh
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from fakes.issuing_authority import Authority, Issued
 from mutua.api import decode
@@ -104,8 +106,11 @@ class Held(Credentials):
 class World:
     """A client with a sidecar, a machine with one that no pod stands for, and a server outside that speaks TLS."""
 
-    def __init__(self, mesh: Mesh, client: Pod, outside: Pod, held: Held, authority: Authority) -> None:
+    def __init__(
+        self, mesh: Mesh, client: Pod, outside: Pod, held: Held, authority: Authority, server_serial: int
+    ) -> None:
         self.mesh, self.client, self.outside, self.held, self.authority = mesh, client, outside, held, authority
+        self.server_serial = server_serial
 
     async def are(self, *objects: AnyObject, **mesh_config: Any) -> None:
         """From now on these objects are all that there is."""
@@ -185,7 +190,7 @@ async def world(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[World
         outside.start("python3", "-c", TLS_SERVER, str(outside.directory))
         client = await made.pod("client", CLIENT, told())
         keep(client.directory, authority.issue(x509.DNSName("the-client")), authority)
-        yield World(made, client, outside, held, authority)
+        yield World(made, client, outside, held, authority, server.serial)
 
 
 def keep(directory: Path, issued: Issued, authority: Authority) -> None:
@@ -397,8 +402,99 @@ async def test_an_unknown_authority_in_the_secret_believes_no_server(world: Worl
     await world.client.logged("CERTIFICATE_VERIFY_FAILED", more_than=refused)
 
 
+async def test_a_server_that_was_revoked_is_not_believed(world: World) -> None:
+    authority, pair = world.authority, key_pair(world, "first")
+    lists = {"revoked": authority.revocations(world.server_serial), "current": authority.revocations(12345)}
+    for name, listed in lists.items():
+        world.held.put(name, **pair, **{"ca.crt": authority.root, "ca.crl": listed})
+    refused = world.refused
+    await world.are(*by_secret("revoked"))
+    assert (await world.ask("http://api.example.com/", "240.0.0.7"))[0] == 503
+    await world.client.logged("CERTIFICATE_VERIFY_FAILED", more_than=refused)
+    await world.are(*by_secret("current"))
+    assert (await world.ask("http://api.example.com/", "240.0.0.7"))[0] == 200
+
+    files = world.client.directory
+    for name, listed in lists.items():
+        (files / f"{name}.crl").write_bytes(listed)
+    api = entry("api.example.com", (80, "HTTP", SECURE_PORT), **static(OUTSIDE))
+    for name, status in (("revoked", 503), ("current", 200)):
+        paths = {"caCertificates": str(files / "root.pem"), "caCrl": str(files / f"{name}.crl")}
+        await world.are(api, rule("api.example.com", mode="SIMPLE", **paths))
+        assert (await world.ask("http://api.example.com/", "240.0.0.7"))[0] == status
+
+
 @pytest.mark.parametrize(("name", "for_chosen"), [("forbidden", True), ("api", False)])
 async def test_who_may_not_have_the_secret_dials_nobody(world: World, name: str, for_chosen: bool) -> None:
     world.held.put(name, **key_pair(world, "first"), **{"ca.crt": world.authority.root})
     await world.are(*by_secret(name, for_chosen=for_chosen))
     assert (await world.ask("http://api.example.com/", "240.0.0.7"))[0] == 503
+
+
+HOSTS = ("a.test", "b.test", "*.test", "*.b.test", "*b.test", "some.shop.svc.cluster.local", "some.shop", "some")
+ADDRESSES = ("240.1.0.1", "240.1.0.0/16", "240.0.0.0/8", "10.96.0.1", "10.96.0.0/16", "2001:db8::1", "2001:db8::/32")
+PROTOCOLS = ("HTTP", "HTTP2", "GRPC", "TCP", "TLS", "HTTPS", "MYSQL", "", "UDP")
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> AnyObject:
+    numbers = draw(st.lists(st.sampled_from([80, 443, 7777, 15001, 15021]), min_size=1, max_size=3, unique=True))
+    ports = [
+        {"number": number, "name": f"p{number}", "protocol": draw(st.sampled_from(PROTOCOLS))} for number in numbers
+    ]
+    spec: dict[str, Any] = {
+        "hosts": draw(st.lists(st.sampled_from(HOSTS), min_size=1, max_size=3, unique=True)),
+        "ports": ports,
+        "addresses": draw(st.lists(st.sampled_from(ADDRESSES), max_size=3, unique=True)),
+        "resolution": draw(st.sampled_from(["NONE", "STATIC", "DNS", "DNS_ROUND_ROBIN", "DYNAMIC_DNS"])),
+        "location": draw(st.sampled_from(["MESH_INTERNAL", "MESH_EXTERNAL"])),
+    }
+    if spec["resolution"] != "NONE":
+        addresses = st.sampled_from(["10.9.0.3", "2001:db8::7", "localhost"])
+        labels = st.sampled_from([{}, {"version": "v1"}])
+        # Where there is none, names are looked up; this network has no resolver that would answer.
+        least = 0 if spec["resolution"] == "STATIC" else 1
+        found = draw(st.lists(st.tuples(addresses, labels, st.integers(0, 2**32 - 1)), min_size=least, max_size=3))
+        spec["endpoints"] = [{"address": one, "labels": label, "weight": weight} for one, label, weight in found]
+    namespace = draw(st.sampled_from(["shop", "other"]))
+    metadata = {"namespace": namespace, "name": f"e{draw(st.integers(0, 9))}"}
+    made = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry", "metadata": metadata, "spec": spec}
+    decoded = decode.any_from_mapping(made)
+    assert decoded.value is not None, decoded.findings
+    return decoded.value
+
+
+@st.composite
+def client_rules(draw: st.DrawFn) -> AnyObject:
+    tls = draw(st.sampled_from([{}, {"mode": "SIMPLE"}, {"mode": "ISTIO_MUTUAL"}]))
+    balancing = draw(st.sampled_from([{}, {"simple": "RANDOM"}, {"consistentHash": {"useSourceIp": True}}]))
+    policy = {"tls": tls} if tls else {}
+    policy |= {"loadBalancer": balancing} if balancing else {}
+    subsets = [{"name": "v1", "labels": {"version": "v1"}}, {"name": "all", "labels": {}}]
+    spec = {"host": draw(st.sampled_from(HOSTS)), "trafficPolicy": policy, "subsets": subsets}
+    return read("DestinationRule", f"r{draw(st.integers(0, 3))}", spec)
+
+
+async def test_envoy_takes_whatever_entries_and_rules_there_are(world: World) -> None:
+    """Among them those that admission would refuse: they may have been there before."""
+    worlds: list[list[AnyObject]] = []
+
+    @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(entries(), min_size=1, max_size=5), st.lists(client_rules(), max_size=2))
+    def collect(some: list[AnyObject], rules: list[AnyObject]) -> None:
+        worlds.append([*some, *rules])
+
+    collect()
+    for objects in worlds:
+        status = await world.mesh.update(world.client, told(*objects))
+        refused = [each.rejected for each in status.types if each.rejected]
+        assert not refused, (refused, objects)
+        # What the Service has stays the Service's, whoever says otherwise in another namespace.
+        routes = await world.client.admin("/config_dump?resource=dynamic_route_configs")
+        own = [
+            host["name"]
+            for each in routes["configs"]
+            for host in each["route_config"].get("virtual_hosts", ())
+            if "some.shop.svc.cluster.local:7777" in host["domains"]
+        ]
+        assert own == ["some.shop.svc.cluster.local:7777"], own
