@@ -35,8 +35,8 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as directory:
             decisions = authorization_run.decisions(vectors, Path(directory))
         for vector, decision in zip(vectors, decisions, strict=True):
-            if decision.endswith(")"):
-                unanswered += 1  # an exception's text: on a busy machine some calls find no time
+            if not authorization_run.is_decision(decision):
+                unanswered += 1
             elif decision != vector["expect"]:
                 differing += 1
                 print(json.dumps({"envoy": decision, **vector}), flush=True)

@@ -1,6 +1,13 @@
-"""For every test: properties have no time limit, since a busy machine is no finding."""
+"""For every test: properties have no time limit, since a busy machine is no finding; golden files can be rewritten."""
 
+import pytest
 from hypothesis import settings
 
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite-golden", action="store_true", help="write golden files anew from what is, instead of comparing"
+    )

@@ -37,13 +37,15 @@ class Authority:
         """The root certificate, PEM."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, *names: x509.GeneralName) -> Issued:
-        """A certificate for `names`."""
+    def issue(self, *names: x509.GeneralName, organization: str = "") -> Issued:
+        """A certificate for `names`; its subject is empty, or an organization."""
         key = ec.generate_private_key(ec.SECP256R1())
+        attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)] if organization else []
+        builder = _builder(self._certificate.subject, x509.Name(attributes), key.public_key())
+        if names:
+            builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
         certificate = (
-            _builder(self._certificate.subject, x509.Name([]), key.public_key())
-            .add_extension(x509.SubjectAlternativeName(names), critical=True)
-            .add_extension(_usage(sign_certificates=False), critical=True)
+            builder.add_extension(_usage(sign_certificates=False), critical=True)
             .add_extension(
                 x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
                 critical=False,

@@ -17,6 +17,7 @@ from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.filters.http.set_metadata.v3 import set_metadata_pb2
+from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
@@ -95,11 +96,10 @@ class Case:
 
 
 def can_run(vector: Mapping[str, Any]) -> bool:
-    """Whether the case needs no gateway, no switch of Istio's, and nothing that HTTP cannot carry."""
+    """Whether the case needs no gateway, no switch of Istio's, and nothing that HTTP or bytes cannot carry."""
     request, mesh = vector["request"], vector["mesh"]
     return (
         vector.get("wire", True)
-        and not {"remote_ip", "cert_sans", "cert_subject"} & request.keys()
         and not {"numTrustedProxies", "features"} & mesh.keys()
         and (request["protocol"] == "http" or not request.get("envoy_metadata"))
     )
@@ -110,7 +110,7 @@ def bootstrap(
 ) -> tuple[bootstrap_pb2.Bootstrap, list[Case]]:
     """The Envoy that judges `vectors`, and how to ask it. The vectors are not to be changed meanwhile."""
     server = authority.issue(x509.UniformResourceIdentifier("spiffe://cluster.local/ns/foo/sa/httpbin"))
-    certificates: dict[str, str] = {}
+    certificates: dict[tuple[tuple[str, ...], str], str] = {}
     ports: dict[tuple[str, str], int] = {}
     parts: dict[tuple[int, ...], str] = {}
     chains: dict[int, list[Any]] = {}
@@ -126,18 +126,31 @@ def bootstrap(
             chain = _chain(vector, _tls(server, authority) if request["mtls"] else None)
             chain.filter_chain_match.source_ports.append(ports[key])
             chains.setdefault(request["destination_port"], []).append(chain)
-        identity = request["principal"] if request["mtls"] else ""
-        if identity and identity not in certificates:
-            issued = authority.issue(x509.UniformResourceIdentifier(identity))
+        identity = _identity(request)
+        if identity is not None and identity not in certificates:
+            issued = authority.issue(*map(_name, identity[0]), organization=identity[1])
             path = directory / f"client-{len(certificates)}.pem"
             path.write_bytes(issued.key + issued.chain)
             certificates[identity] = str(path)
-        cases.append(Case(vector, ports[key], certificates.get(identity, "")))
+        cases.append(Case(vector, ports[key], certificates[identity] if identity else ""))
     made = bootstrap_pb2.Bootstrap()
     made.static_resources.listeners.extend(_listener(port, members) for port, members in chains.items())
     made.static_resources.clusters.append(_echo())
     made.static_resources.clusters.extend(_authorizer(*each) for each in AUTHORIZERS.items())
     return made, cases
+
+
+def _identity(request: Mapping[str, Any]) -> tuple[tuple[str, ...], str] | None:
+    """The names in the client's certificate, and its organization; None without mutual TLS."""
+    if not request["mtls"]:
+        return None
+    names = request.get("cert_sans", [request["principal"]] if request["principal"] else [])
+    return tuple(names), request.get("cert_subject", "").removeprefix("O=")
+
+
+def _name(text: str) -> x509.GeneralName:
+    kind, separator, rest = text.partition(":")
+    return x509.DNSName(rest) if separator and kind == "dns" else x509.UniformResourceIdentifier(text)
 
 
 def _setting(request: Mapping[str, Any]) -> list[Any]:
@@ -274,8 +287,16 @@ def _listener(port: int, chains: list[Any]) -> Any:
     return listener_pb2.Listener(
         name=str(port),
         address=socket_address("0.0.0.0", port),  # noqa: S104
-        listener_filters=[listeners.tls_inspector()],
+        listener_filters=[_proxy_protocol(), listeners.tls_inspector()],
         filter_chains=chains,
+    )
+
+
+def _proxy_protocol() -> Any:
+    """What is in front of the sidecar where a connection's first client is another than its peer."""
+    settings = proxy_protocol_pb2.ProxyProtocol(allow_requests_without_proxy_protocol=True)
+    return listener_pb2.Listener().listener_filters.add(
+        name="envoy.filters.listener.proxy_protocol", typed_config=packed(settings)
     )
 
 

@@ -64,6 +64,10 @@ async def ask(cases: list[dict[str, Any]]) -> list[str]:
     try:
         destination = (request["destination_ip"], request["destination_port"])
         await asyncio.get_running_loop().sock_connect(connection, destination)
+        if request["protocol"] != "http" and request.get("remote_ip"):
+            addresses = f"{request['remote_ip']} {request['destination_ip']}"
+            line = f"PROXY TCP4 {addresses} {first['client_port']} {request['destination_port']}\r\n"
+            await asyncio.get_running_loop().sock_sendall(connection, line.encode())
         context = tls(first["certificate"]) if first["certificate"] else None
         name = {"server_hostname": request["sni"] or ""} if context else {}
         reader, writer = await asyncio.open_connection(sock=connection, ssl=context, **name)
