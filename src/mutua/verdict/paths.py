@@ -82,6 +82,9 @@ def template(value: str) -> Callable[[str], bool]:
     """
     if not value.startswith("/"):
         raise InvalidInputError(f"path template {value!r} must start with /")
+    if value.count(REST) > 1:
+        # Each more would let the time of one look grow by another power of the path's length.
+        raise InvalidInputError(f"path template {value!r} can hold {REST} once")
     parts = []
     for segment in value[1:].split("/"):
         if segment == SEGMENT:

@@ -35,6 +35,11 @@ def test_what_envoy_answers_with_400_has_no_path(target: str) -> None:
         paths.normalized(target, "BASE")
 
 
+def test_a_template_in_which_looking_could_take_long_is_none() -> None:
+    with pytest.raises(InvalidInputError, match="once"):
+        paths.template("/{**}/{**}/{**}/{**}/x")
+
+
 @pytest.mark.vectors("reachability", kind="normalization")
 def test_paths_arrive_at_the_server_as_in_istio(vector: dict[str, Any]) -> None:
     mode = vector["meshConfig"]["pathNormalization"]["normalization"]
