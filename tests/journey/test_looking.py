@@ -215,3 +215,53 @@ def test_a_broken_file_is_named(looked_at: Journey, tmp_path: Path) -> None:
     done = looked_at.mutua("pc", "secret", "-f", str(broken))
     assert (done.returncode, done.stdout) == (1, "")
     assert f"{broken} is not JSON" in done.stderr
+
+
+def test_an_upgrade_keeps_what_was_chosen_at_the_installation(looked_at: Journey) -> None:
+    """The cluster was made with access logs on; an upgrade that speaks of something else leaves them on."""
+    upgraded = looked_at.mutua("upgrade", "-y", "--set", "values.global.proxy.componentLogLevel=misc:warning")
+    assert upgraded.returncode == 0, upgraded
+    assert upgraded.stderr.splitlines()[0].startswith("Revision default in namespace istio-system: ")
+    assert upgraded.stderr.splitlines()[-1] == "✔ Installation complete"
+    mesh = looked_at.must("get", "configmap", "istio", "-n", "istio-system", "-o", "jsonpath={.data.mesh}")
+    assert "accessLogFile: /dev/stdout" in mesh
+    values = looked_at.must("get", "configmap", "istio-sidecar-injector", "-n", "istio-system", "-o", "yaml")
+    assert "misc:warning" in values
+    assert looked_at.mutua("upgrade", "-y", "--set", "values.global.proxy.componentLogLevel=misc:error").returncode == 0
+    assert looked_at.mutua("verify-install").returncode == 0
+
+
+# As Istio installs it; mutua reads it for its references only.
+VIRTUAL_SERVICES = f"""
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {{name: virtualservices.networking.istio.io}}
+spec:
+  group: networking.istio.io
+  scope: Namespaced
+  names: {{kind: VirtualService, listKind: VirtualServiceList, plural: virtualservices, singular: virtualservice}}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema: {{openAPIV3Schema: {{type: object, x-kubernetes-preserve-unknown-fields: true}}}}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {{name: web, namespace: {NAMESPACE}}}
+spec: {{hosts: [web], http: [{{route: [{{destination: {{host: web}}}}]}}]}}
+"""
+
+
+def test_who_comes_from_istio_learns_what_nobody_acts_on_any_more(looked_at: Journey, eventually: Eventually) -> None:
+    definition, _, rule = VIRTUAL_SERVICES.partition("---")
+    looked_at.must("apply", "-f", "-", stdin=definition)
+    try:
+        looked_at.must("wait", "--for=condition=Established", "crd/virtualservices.networking.istio.io")
+        looked_at.must("apply", "-f", "-", stdin=rule)
+        checked = looked_at.mutua("x", "precheck", "--from-version", "1.20")
+        assert "Warning: 1 virtualservices.networking.istio.io: Istio 1.20 acts on them" in checked.stdout
+        assert checked.returncode == 1
+        assert "virtualservices" not in looked_at.mutua("x", "precheck", "--from-version", "0.1.0").stdout
+    finally:
+        looked_at.must("delete", "crd", "virtualservices.networking.istio.io")

@@ -29,7 +29,11 @@ def objects(installation: Installation) -> list[Object]:
         "values": msgspec.json.format(msgspec.json.encode(installation.values, order="sorted"), indent=2).decode()
     }
     # What was asked for, so that it can be verified and removed by whoever did not install it.
-    state = {"settings": msgspec.json.encode(installation.tree, order="sorted").decode(), "version": installation.tag}
+    state = {
+        "chosen": msgspec.json.encode(installation.chosen, order="sorted").decode(),
+        "settings": msgspec.json.encode(installation.tree, order="sorted").decode(),
+        "version": installation.tag,
+    }
     return [
         labelled(installation, "v1", "ConfigMap", CONFIG_MAP + suffix, namespace=namespace, data=mesh),
         labelled(installation, "v1", "ConfigMap", INJECTOR_CONFIG_MAP + suffix, namespace=namespace, data=values),

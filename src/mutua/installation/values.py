@@ -232,6 +232,8 @@ class Installation(msgspec.Struct, frozen=True):
     mesh_config: Tree
     values: Tree
     tree: Tree
+    chosen: Tree = {}
+    """What the user wrote of it, which an upgrade keeps."""
 
     @property
     def name_suffix(self) -> str:
@@ -242,6 +244,11 @@ class Installation(msgspec.Struct, frozen=True):
     def pilot(self) -> str:
         """The control plane's image."""
         return self.pilot_image if "/" in self.pilot_image else f"{self.hub}/{self.pilot_image}:{self.tag}"
+
+
+def wanted(own: Tree, version: str, platform: str = "") -> Installation:
+    """What the user wrote (`chosen`), over profile, platform and defaults of this version. Raises InvalidInputError."""
+    return msgspec.structs.replace(installation(resolve([own], (), platform), version), chosen=own)
 
 
 def installation(tree: Tree, version: str) -> Installation:

@@ -35,7 +35,7 @@ async def install_into(cluster: Cluster, settings: Sequence[str], say: Callable[
         for path in values.unknown(values.chosen((), settings)):
             say(f"Warning: nothing reads the setting {path}; it is misspelt, or not supported")
         platform = values.platform_of(await kube.server_version())
-        wanted = values.installation(values.resolve((), settings, platform), client_version())
+        wanted = values.wanted(values.chosen((), settings), client_version(), platform)
         await installer.install(kube, wanted, say)
 
 

@@ -118,6 +118,19 @@ class KubeClient:
         answer = msgspec.json.decode(await self.request("GET", "/version", action="ask the version"))
         return str(answer.get("gitVersion", ""))
 
+    async def find_api_group(self, group: str) -> tuple[Resource, ...]:
+        """The collections of an API group in its preferred version; none if the cluster does not know it."""
+        try:
+            known = msgspec.json.decode(await self.request("GET", f"/apis/{group}", action=f"ask for {group}"))
+            version = known["preferredVersion"]["version"]
+            listed = msgspec.json.decode(
+                await self.request("GET", f"/apis/{group}/{version}", action=f"ask for {group}")
+            )
+        except kube_errors.KubeNotFoundError:
+            return ()
+        names = [str(item["name"]) for item in listed["resources"]]
+        return tuple(Resource(group, version, name) for name in names if "/" not in name)
+
     async def get(self, resource: Resource, name: str, namespace: str = "", subresource: str = "") -> Object:
         """One object. Raises KubeNotFoundError."""
         action = f"get {_named(resource, name, namespace)}"

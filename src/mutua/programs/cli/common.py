@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
 from typing import Any, NamedTuple, TypeVar
 
@@ -69,12 +69,24 @@ def with_kube(context: typer.Context, work: Callable[[KubeClient, Options], Awai
 def print_object(value: Any, output: str, indent: int = 4) -> None:
     """JSON or YAML to stdout."""
     if output == OutputFormat.YAML:
-        import yaml
-
-        plain = msgspec.json.decode(msgspec.json.encode(value))
-        sys.stdout.write(yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True))
+        print_documents([msgspec.json.decode(msgspec.json.encode(value))])
     else:
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=indent).decode() + "\n")
+
+
+def print_documents(documents: Iterable[Any]) -> None:
+    """YAML documents to stdout, as a person would write them: nothing by reference, texts of several lines as such."""
+    import yaml
+
+    class Dumper(yaml.CSafeDumper):
+        def ignore_aliases(self, data: Any) -> bool:
+            return True
+
+    def text(dumper: Dumper, value: str) -> Any:
+        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
+
+    Dumper.add_representer(str, text)
+    yaml.dump_all(documents, sys.stdout, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
 def output_format(text: str) -> OutputFormat:

@@ -1,11 +1,9 @@
 """`mutua diagnose`: from a symptom to its cause and its cure, with the evidence of each step."""
 
-import sys
 from typing import Annotated
 
 import msgspec
 import typer
-import yaml
 
 from mutua.errors import InvalidInputError
 from mutua.programs.cli import common, completion
@@ -90,7 +88,7 @@ def _show(found: Diagnosis, output: str) -> None:
     for command in found.fix.commands:
         print(f"  {command}")
     for change in made:
-        yaml.dump(change.body, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
+        common.print_documents([change.body])
 
 
 async def _apply(kube: KubeClient, found: Diagnosis) -> None:

@@ -32,15 +32,15 @@ def install(
     verify: Annotated[bool, typer.Option("--verify", hidden=True)] = False,
 ) -> None:
     """Install the mesh, or bring an installation to what is asked for."""
-    seconds = _seconds(timeout)
+    seconds = seconds_of(timeout)
     if output not in ("yaml", "json"):
         raise InvalidInputError(f'output format "{output}" not supported', "choose yaml or json")
-    operators = _operators(filename or [], revision, common.options(context))
-    for path in values.unknown(values.chosen(operators, settings or ())):
-        common.say(f"Warning: nothing reads the setting {path}; it is misspelt, or not supported")
+    operators = operators_of(filename or [], revision, common.options(context))
+    own = values.chosen(operators, settings or ())
+    warn_of_unknown(own)
     profile = values.resolve(operators, settings or ())["profile"]
     if dry_run:
-        _print(values.installation(values.resolve(operators, settings or ()), client_version()), output)
+        _print(values.wanted(own, client_version()), output)
         return
     if not yes:
         question = f'This will install mutua {client_version()} profile "{profile}" into the cluster. Proceed?'
@@ -48,13 +48,18 @@ def install(
 
     async def work(kube: KubeClient, _options: Options) -> None:
         platform = values.platform_of(await kube.server_version())
-        wanted = values.installation(values.resolve(operators, settings or (), platform), client_version())
-        await installer.install(kube, wanted, common.say, seconds)
+        await installer.install(kube, values.wanted(own, client_version(), platform), common.say, seconds)
 
     common.with_kube(context, work)
 
 
-def _operators(filenames: list[Path], revision: str, options: Options) -> list[Tree]:
+def warn_of_unknown(own: Tree) -> None:
+    """A line per setting that nothing reads."""
+    for path in values.unknown(own):
+        common.say(f"Warning: nothing reads the setting {path}; it is misspelt, or not supported")
+
+
+def operators_of(filenames: list[Path], revision: str, options: Options) -> list[Tree]:
     """What the command line asks for beside `--set`. Raises InvalidInputError."""
     operators: list[Tree] = [{"values": {"global": {"istioNamespace": options.istio_namespace}}}]
     for path in filenames:
@@ -66,20 +71,17 @@ def _operators(filenames: list[Path], revision: str, options: Options) -> list[T
 
 def _print(wanted: Installation, output: str) -> None:
     """Every object: YAML documents, or one JSON List, as kubectl applies them."""
-    import sys
-
-    import yaml
-
     from mutua.installation import manifests
 
     objects = [item for component in manifests.components(wanted) for item in component.objects]
     if output == "json":
         common.print_object({"apiVersion": "v1", "kind": "List", "items": objects}, output)
         return
-    yaml.dump_all(objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False, allow_unicode=True)
+    common.print_documents(objects)
 
 
-def _seconds(text: str) -> float:
+def seconds_of(text: str) -> float:
+    """Of a duration with one unit. Raises InvalidInputError."""
     unit = {"s": 1, "m": 60, "h": 3600}.get(text[-1:], 0)
     if not unit or not text[:-1].isdigit():
         raise InvalidInputError(f"--readiness-timeout {text!r} is not a duration", "for example 300s or 5m")

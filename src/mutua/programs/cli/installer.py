@@ -86,7 +86,10 @@ async def installed(kube: KubeClient, namespace: str, revision: str = "default")
             f"no installation of revision {revision} in namespace {namespace}",
             "install it with `mutua install`; -i chooses another namespace, -r another revision",
         )
-    return values.installation(msgspec.json.decode(state["data"]["settings"]), state["data"]["version"])
+    found, decode = state["data"], msgspec.json.decode
+    made = values.installation(decode(found["settings"]), found["version"])
+    # Who was installed before what was written was kept beside what it came to: that is all that is known then.
+    return msgspec.structs.replace(made, chosen=decode(found.get("chosen") or found["settings"]))
 
 
 async def missing(kube: KubeClient, component: Component) -> list[str]:

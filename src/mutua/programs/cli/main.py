@@ -26,9 +26,8 @@ COMMANDS: tuple[Command, ...] = (
     Command("images", "mutua.programs.cli.images", "app", "The images that a local cluster knows."),
     Command("demo", "mutua.programs.cli.demo", "demo", "Start everything and prove what it claims."),
     Command("version", "mutua.programs.cli.version", "version", "Versions of client, control plane and proxies."),
-    Command(
-        "install", "mutua.programs.cli.install", "install", "Install the mesh into a cluster.", ("apply", "upgrade")
-    ),
+    Command("install", "mutua.programs.cli.install", "install", "Install the mesh into a cluster.", ("apply",)),
+    Command("upgrade", "mutua.programs.cli.upgrade", "upgrade", "Bring an installation to this version."),
     Command("uninstall", "mutua.programs.cli.uninstall", "uninstall", "Remove the mesh from a cluster."),
     Command("verify-install", "mutua.programs.cli.verify_install", "verify_install", "Check what is installed."),
     Command("check", "mutua.programs.cli.check", "check", "Whether one workload may call another, and who decides."),

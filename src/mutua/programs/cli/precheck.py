@@ -6,16 +6,18 @@ from typing import Annotated
 import typer
 
 from mutua.analysis import run
+from mutua.api import kinds
 from mutua.api.findings import Severity
 from mutua.errors import MutuaError
 from mutua.programs.cli import common, live
 from mutua.programs.cli.main import Options
-from mutua.programs.cli.version import client_version
+from mutua.programs.cli.version import client_version, version_parts
 from mutua.system.kube import KubeClient
 from mutua.system.kube_resources import PODS, Resource
 
 OLDEST_MINOR = 28
 _REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
+_ISTIO_GROUPS = ("networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io")
 _RBAC = "rbac.authorization.k8s.io"
 # What an installation creates. The group, the plural, and whether it is in the control plane's namespace.
 _CREATED = (
@@ -39,11 +41,19 @@ def precheck(
     skip_control_plane: Annotated[
         bool, typer.Option("--skip-controlplane", help="Do not ask whether you may install.")
     ] = False,
+    from_version: Annotated[
+        str, typer.Option("--from-version", help="What changes for this cluster after this version, as in 1.20.")
+    ] = "",
 ) -> None:
     """Whether the cluster is fit for the mesh, you may install it, and its proxies and policies are in order."""
 
+    before = version_parts(from_version) if from_version else ()
+
     async def work(kube: KubeClient, chosen: Options) -> list[str]:
         found = [*await _cluster(kube), *await _proxies(kube)]
+        if before > version_parts(client_version()):
+            # No version of ours is that high: it is one of Istio's.
+            found += await _left_behind(kube, from_version)
         if not skip_control_plane:
             found += await _rights(kube, chosen.istio_namespace)
         messages = run.analyze(await live.world(kube, chosen))
@@ -67,6 +77,20 @@ def precheck(
         "Issues found when checking the cluster. Istio may not be safe to install or upgrade.",
         "`mutua analyze --explain CODE` says more about a finding",
     )
+
+
+async def _left_behind(kube: KubeClient, version: str) -> list[str]:
+    """Objects of Istio's kinds in the cluster that nobody acts on any more."""
+    served = {(kind.group, kind.plural) for kind in kinds.ours()}
+    found = []
+    for group in _ISTIO_GROUPS:
+        known = await kube.find_api_group(group)
+        for resource in known:
+            objects = await kube.list(resource) if (group, resource.plural) not in served else ()
+            if objects:
+                what = f"{len(objects)} {resource.plural}.{group}"
+                found.append(f"Warning: {what}: Istio {version} acts on them, and mutua does not")
+    return found
 
 
 async def _cluster(kube: KubeClient) -> list[str]:

@@ -49,6 +49,14 @@ def client_version() -> str:
     return installed("mutua")
 
 
+def version_parts(text: str) -> tuple[int, ...]:
+    """A version's numbers, as in 1.20.3. Raises InvalidInputError."""
+    numbers = text.lstrip("v").partition("-")[0].split(".")
+    if not all(number.isascii() and number.isdigit() for number in numbers):
+        raise InvalidInputError(f"{text!r} is no version", "write it as in 1.20 or 0.1.0")
+    return tuple(map(int, numbers))
+
+
 async def _pods(kube: KubeClient, chosen: Options) -> tuple[list[Object], list[Object]]:
     """The running pods of the control plane, and all pods with a sidecar."""
     own, everywhere = await asyncio.gather(

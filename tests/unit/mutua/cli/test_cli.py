@@ -150,3 +150,13 @@ def test_a_dry_run_prints_the_same_objects_in_both_forms(capsys: pytest.CaptureF
     documents = list(yaml.safe_load_all(capsys.readouterr().out))
     assert run(["install", "--dry-run", "-o", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["items"] == documents
+
+
+def test_manifests_are_printed_as_a_person_would_write_them(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing by reference, and the mesh config as the text that it is."""
+    assert run(["install", "--dry-run"]) == 0
+
+    shown = capsys.readouterr().out
+    assert "&id" not in shown
+    assert "\n  mesh: |\n    accessLogFile: ''\n" in shown
+    assert len(list(yaml.safe_load_all(shown))) == shown.count("\n---\n") + 1

@@ -285,3 +285,13 @@ def test_rights_for_an_external_authority_only_where_there_is_one() -> None:
     assert found["signers"]["verbs"] == ["approve"]
     assert found["certificatesigningrequests/approval"]["verbs"] == ["update"]
     assert "update" not in found["certificatesigningrequests"]["verbs"]
+
+
+def test_what_was_written_is_kept_for_an_upgrade() -> None:
+    """Not what it came to: the defaults of a newer version may be others."""
+    own = values.chosen([{"meshConfig": {"accessLogFile": "/dev/stdout"}}], ["values.pilot.replicaCount=2"])
+    objects = [item for part in manifests.components(values.wanted(own, "1.2.3")) for item in part.objects]
+    state = next(item for item in objects if item["metadata"]["name"] == "istio-installed-state")
+
+    assert json.loads(state["data"]["chosen"]) == own
+    assert values.wanted(json.loads(state["data"]["chosen"]), "1.2.3") == values.wanted(own, "1.2.3")
