@@ -1,9 +1,8 @@
 """The workloads of a namespace: pods that are replicas of each other, and the labels by which a policy selects them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Final
 
-from mutua.api import core, kinds
 from mutua.mesh.proxy_view import Frozen
 from mutua.mesh.selectors import Labels
 from mutua.mesh.snapshot import MeshSnapshot
@@ -27,7 +26,6 @@ _OF_ONE_POD: Final = frozenset(
     }
 )
 """Labels that controllers and the injector add: another replica, or the next version, has others."""
-_TEMPLATE_HASH: Final = "pod-template-hash"
 
 
 class Group(Frozen, frozen=True):
@@ -40,7 +38,6 @@ class Group(Frozen, frozen=True):
 
 def of_namespace(snapshot: MeshSnapshot, namespace: str) -> tuple[Group, ...]:
     """The workloads of a namespace by name. Where one's selector means another's pods too, they are one."""
-    pods = snapshot.objects.typed(kinds.POD, core.Pod)
     found: dict[Labels, list[Workload]] = {}
     for workload in snapshot.workloads.values():
         if workload.namespace == namespace and workload.has_sidecar:
@@ -53,7 +50,7 @@ def of_namespace(snapshot: MeshSnapshot, namespace: str) -> tuple[Group, ...]:
         ]
         names = sorted(item.name for item in members)
         first = min((item for item in found[selector]), key=lambda item: item.name)
-        name = owner_name(pods.get((namespace, first.name)), first.name)
+        name = first.owner or first.name
         groups.append(Group(_unique(name, groups), selector, tuple(names)))
     return tuple(sorted(groups, key=lambda group: group.name))
 
@@ -63,23 +60,9 @@ def lasting(labels: Labels) -> Labels:
     return frozenset((key, value) for key, value in labels if key not in _OF_ONE_POD)
 
 
-def owner_name(pod: core.Pod | None, pod_name: str) -> str:
-    """The name of what people made: the Deployment of a pod, its StatefulSet or Job, or the pod itself."""
-    owner = next((item for item in pod.metadata.owner_references if item.controller), None) if pod else None
-    if pod is None or owner is None:
-        return pod_name
-    template = pod.metadata.labels.get(_TEMPLATE_HASH, "")
-    return owner.name.removesuffix(f"-{template}") if owner.kind == "ReplicaSet" and template else owner.name
-
-
 def group_of(groups: Iterable[Group], labels: Labels) -> Group | None:
     """The workload that a pod with these labels belongs to."""
     return next((group for group in groups if group.selector and group.selector <= labels), None)
-
-
-def written(selector: Labels) -> Mapping[str, str]:
-    """A selector as `matchLabels`."""
-    return dict(sorted(selector))
 
 
 def _unique(name: str, groups: Iterable[Group]) -> str:

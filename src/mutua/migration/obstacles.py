@@ -14,7 +14,6 @@ from mutua.api import booleans, core, kinds
 from mutua.api.admission import MutatingWebhookConfiguration, ValidatingWebhookConfiguration
 from mutua.mesh.proxy_view import MtlsMode
 from mutua.mesh.workloads import Workload
-from mutua.migration import groups
 from mutua.migration.policies import KIND, namespace_policy
 from mutua.migration.scene import Evidence, Obstacle, Scene
 from mutua.reports.proxy_status import PlaintextSeen
@@ -85,7 +84,7 @@ def _scrapes(found: Scene) -> Iterator[Obstacle]:
             why += "no scraper with a sidecar is known"
             yield Obstacle("a scraper", *place, Evidence.CONFIGURED, False, why, cure)
         for scraper in known or ():
-            client = _client_name(found, scraper)
+            client = _client_name(scraper)
             yield Obstacle(client, *place, Evidence.CONFIGURED, True, why + "the scraper has no sidecar", cure)
 
 
@@ -176,11 +175,11 @@ def _observed(found: Scene, edge: PlaintextSeen) -> Obstacle | None:
     if client.has_sidecar and edge.reason == plaintext.NO_SIDECAR:
         return None  # that was an earlier pod of the same name
     if not client.has_sidecar:
-        return msgspec.structs.replace(made, client=_client_name(found, client), cure=_injection_cure(found, client))
+        return msgspec.structs.replace(made, client=_client_name(client), cure=_injection_cure(found, client))
     if not recently:
         return None
     cure = "leave `tls` out of the rule" if "DestinationRule" in edge.reason else "dial the Service by its name"
-    return msgspec.structs.replace(made, client=_client_name(found, client), cure=cure)
+    return msgspec.structs.replace(made, client=_client_name(client), cure=cure)
 
 
 def _from_address(found: Scene, made: Obstacle, place: _Place, *, is_there: bool) -> Obstacle | None:
@@ -205,7 +204,7 @@ def _possible(found: Scene, known: set[str]) -> Iterator[Obstacle]:
     passing_by: dict[str, str] = {}
     pods = found.now.objects.typed(kinds.POD, core.Pod)
     for key, workload in sorted(found.now.workloads.items()):
-        name = _client_name(found, workload)
+        name = _client_name(workload)
         if key[0] in (*SYSTEM_NAMESPACES, found.world.istio_namespace) or name in known or name in passing_by:
             continue
         annotations = pods[key].metadata.annotations if key in pods else {}
@@ -253,12 +252,11 @@ def _later(one: datetime | None, other: datetime | None) -> datetime | None:
 def _name_of(found: Scene, client: str) -> str:
     namespace, _, name = client.partition("/")
     workload = found.now.workload(namespace, name)
-    return _client_name(found, workload) if workload else client
+    return _client_name(workload) if workload else client
 
 
-def _client_name(found: Scene, client: Workload) -> str:
-    pod = found.now.objects.typed(kinds.POD, core.Pod).get((client.namespace, client.name))
-    return f"{client.namespace}/{groups.owner_name(pod, client.name)}"
+def _client_name(client: Workload) -> str:
+    return f"{client.namespace}/{client.owner or client.name}"
 
 
 def _still_there(found: Scene, namespace: str, name: str, last_seen: datetime | None) -> Workload | None:
@@ -273,12 +271,10 @@ def _still_there(found: Scene, namespace: str, name: str, last_seen: datetime | 
 
 def _successor(found: Scene, namespace: str, name: str) -> Workload | None:
     """A pod that came in the place of one that is gone: of the same name or maker. One without sidecar, if any."""
-    pods = found.now.objects.typed(kinds.POD, core.Pod)
     after = [
         item
         for item in found.now.workloads.values()
-        if item.namespace == namespace
-        and (item.name == name or name.startswith(f"{groups.owner_name(pods.get((namespace, item.name)), item.name)}-"))
+        if item.namespace == namespace and (item.name == name or name.startswith(f"{item.owner or item.name}-"))
     ]
     return min(after, key=lambda item: (item.has_sidecar, item.name)) if after else None
 
@@ -286,7 +282,7 @@ def _successor(found: Scene, namespace: str, name: str) -> Workload | None:
 def _injection_cure(found: Scene, client: Workload) -> str:
     pod = found.now.objects.typed(kinds.POD, core.Pod).get((client.namespace, client.name))
     namespace = found.now.objects.get(kinds.NAMESPACE, "", client.namespace)
-    again = f"restart {client.namespace}/{groups.owner_name(pod, client.name)}"
+    again = f"restart {_client_name(client)}"
     marks = (pod.metadata.annotations, pod.metadata.labels) if pod else ()
     if any(mark.get(_INJECT, "") in booleans.FALSE for mark in marks):
         return f'take {_INJECT}: "false" away, and {again}'

@@ -2,13 +2,15 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
 import msgspec
 
+from mutua.envoy import telemetry
+from mutua.reports import exposition
 from mutua.reports.table import render
 from mutua.verdict.connection import Protection
 
@@ -67,6 +69,14 @@ class Held(msgspec.Struct, frozen=True):
     envoy: str = ""  # version
 
 
+class Counted(msgspec.Struct, frozen=True):
+    """Requests, or connections that nobody reads, by what the client's Envoy knew of both ends; "" = no identity."""
+
+    client: str
+    server: str
+    count: int
+
+
 class Attempt(msgspec.Struct, frozen=True):
     """The connection that was made, and what came of it."""
 
@@ -100,6 +110,7 @@ class Edge(msgspec.Struct, frozen=True, kw_only=True):
     client_certificate: Held | None = None
     server_certificates: tuple[Held, ...] = ()
     handshakes: Handshakes = Handshakes()
+    counted: tuple[Counted, ...] = ()
     attempt: Attempt | None = None
     sample: Sample = Sample(why="nothing was captured")
 
@@ -151,6 +162,27 @@ def handshakes(statistics: Iterable[Mapping[str, Any]]) -> Handshakes:
     return Handshakes(count, found["versions"], found["ciphers"], found["groups"], found["signature_algorithms"])
 
 
+def counted(samples: Iterable[exposition.Sample], host: str, port: int) -> tuple[Counted, ...]:
+    """What an Envoy has counted as a client of one Service's port, from its metrics."""
+    found: dict[tuple[str, str], int] = {}
+    for sample in samples:
+        labels = sample.labels
+        if sample.name not in (telemetry.REQUESTS, telemetry.OPENED) or labels.get("reporter") != "source":
+            continue
+        if (labels.get("destination_service"), labels.get("destination_port")) != (host, str(port)):
+            continue
+        ends = (_identity(labels.get("source_principal", "")), _identity(labels.get("destination_principal", "")))
+        found[ends] = found.get(ends, 0) + round(sample.value)
+    return tuple(Counted(*ends, count) for ends, count in sorted(found.items()))
+
+
+def more(before: Iterable[Counted], after: Iterable[Counted]) -> tuple[Counted, ...]:
+    """What was counted in between."""
+    known = {(item.client, item.server): item.count for item in before}
+    new = (Counted(item.client, item.server, item.count - known.get((item.client, item.server), 0)) for item in after)
+    return tuple(item for item in new if item.count > 0)
+
+
 def held(certificates: Mapping[str, Any], pod: str, envoy: str) -> Held | None:
     """From Envoy's `/certs`: the workload's own certificate; None if it has none."""
     for entry in certificates.get("certificates") or ():
@@ -168,28 +200,36 @@ def judge(
     new: Handshakes,
     sample: Sample,
     *,
+    counted: Sequence[Counted],
     strict: bool,
     has_certificates: bool,
 ) -> tuple[State, str]:
     """How the connection was protected, and how we know.
 
-    `sent`: what the client's Envoy is configured to send; `new`: handshakes that the attempt brought about; `strict`:
-    every Envoy of the server has acknowledged that it takes mutual TLS only on the port.
+    `sent`: what the client's Envoy is configured to send; `new` and `counted`: handshakes and identities that its
+    counters have more than before; `strict`: every Envoy of the server has acknowledged that it takes mutual TLS only
+    on the port.
     """
-    if sample.readable:
-        return State.PLAINTEXT, "the request can be read in the packets"
     if attempt is None:
         return State.UNKNOWN, "no connection could be made, and none was seen"
+    if sample.readable and not attempt.passed:
+        return State.REFUSED, f"{attempt.answer}; the client had sent its request in plaintext before it was refused"
+    if sample.readable:
+        return State.PLAINTEXT, "the request can be read in the packets"
     if sent is Protection.NONE and attempt.passed:
         return State.PLAINTEXT, "the client's side sends plaintext, and was answered"
     if sent is Protection.TLS and attempt.passed:
         return State.OTHER_TLS, "the client's rule makes TLS of its own: nobody proves an identity of the mesh"
     if not attempt.passed and not new.count:
         return State.REFUSED, f"no connection came about: {attempt.answer}"
+    if any(not (item.client and item.server) for item in counted):
+        return State.PLAINTEXT, "the client's Envoy counted it as one without identities"
     if not has_certificates:
         return State.UNKNOWN, "which certificates took part could not be read"
     if new.count:
         return State.MUTUAL_TLS, "the client's Envoy shook hands for it, with both certificates verified"
+    if counted:
+        return State.MUTUAL_TLS, "over a kept connection, which the client's Envoy counts between both identities"
     if strict:
         return State.MUTUAL_TLS, "over a kept connection; the server's Envoy takes mutual TLS only, and answered"
     return State.UNKNOWN, "it went over a kept connection to a server that takes plaintext too: nobody tells which"
@@ -226,6 +266,10 @@ def table(edges: Iterable[Edge]) -> str:
         if edge.state.is_open:
             text += f"{edge.client} -> {_short(edge.server)}: {edge.reason}\n"
     return text
+
+
+def _identity(principal: str) -> str:
+    return "" if principal == telemetry.UNKNOWN else principal
 
 
 def _short(server: str) -> str:

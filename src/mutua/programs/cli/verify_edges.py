@@ -10,19 +10,19 @@ from urllib.parse import quote
 
 import msgspec
 
-from mutua.envoy import names
+from mutua.envoy import names, telemetry
 from mutua.errors import MutuaError
 from mutua.mesh.proxy_view import MtlsMode
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
 from mutua.programs.cli import common
 from mutua.programs.wire import Capture, Wire
-from mutua.reports import encryption
-from mutua.reports.encryption import Attempt, Edge, Handshakes, Held, Sample
+from mutua.reports import encryption, exposition
+from mutua.reports.encryption import Attempt, Counted, Edge, Handshakes, Held, Sample
 from mutua.reports.proxy_status import ProxyState
 from mutua.system import touch
 from mutua.system.kube import KubeClient
-from mutua.system.kube_pod_http import PodHttp
+from mutua.system.kube_pod_http import Kept, PodHttp
 from mutua.system.kube_resources import PODS
 from mutua.system.kube_streams import execute
 from mutua.verdict import call
@@ -31,6 +31,9 @@ from mutua.verdict.request import HttpRequest
 
 AT_ONCE: Final = 4
 SERVERS_AT_MOST: Final = 20
+COUNTED_TRIES: Final = 3
+COUNTED_PAUSE_SECONDS: Final = 0.2
+_COUNTERS: Final = f"{telemetry.REQUESTS}|{telemetry.OPENED}"
 _INIT_CONTAINER: Final = "istio-init"
 _BY_MARK: Final = "--exempt-mark"
 _NO_ANSWER: Final = frozenset({"000", "502", "503", "504"})
@@ -56,6 +59,7 @@ class Made(NamedTuple):
     attempt: Attempt | None
     before: Handshakes
     after: Handshakes
+    counted: tuple[Counted, ...]
     mark: str
     span: tuple[float, float]
     own: Held | None
@@ -65,6 +69,37 @@ class Made(NamedTuple):
     def servers(self) -> dict[str, int]:
         """The pods that may have answered, and on which port of theirs."""
         return {item.server: item.port for item in self.outcomes if "/" in item.server}
+
+
+class _Envoys:
+    """The admin pages of pods' Envoys, each over one connection that is kept. Use as a context manager."""
+
+    def __init__(self, kube: KubeClient) -> None:
+        self._kube = kube
+        self._stack = contextlib.AsyncExitStack()
+        self._doors: dict[str, Kept] = {}
+        self._one_by_one: dict[str, asyncio.Lock] = {}
+
+    async def __aenter__(self) -> None:
+        await self._stack.__aenter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._doors.clear()
+        await self._stack.aclose()
+
+    async def page(self, pod: str, path: str) -> bytes:
+        """One page; b"" if the Envoy does not answer, which is said."""
+        namespace, _, name = pod.partition("/")
+        async with self._one_by_one.setdefault(pod, asyncio.Lock()):
+            try:
+                if pod not in self._doors:
+                    opened = PodHttp(self._kube, namespace, name).kept()
+                    self._doors[pod] = await self._stack.enter_async_context(opened)
+                return await self._doors[pod].request("GET", path)
+            except MutuaError as error:
+                self._doors.pop(pod, None)
+                common.say(f"Warning: {error.message}")
+                return b""
 
 
 class Verifier:
@@ -77,15 +112,17 @@ class Verifier:
         self._room = asyncio.Semaphore(AT_ONCE)
         self._one_by_one: dict[str, asyncio.Lock] = {}  # clients: what one of their connections changed is told apart
         self._held: dict[str, Held | None] = {}
+        self._envoys = _Envoys(kube)
 
     async def verify(self, targets: Sequence[Target], wire: Wire | None, why_no_wire: str) -> tuple[Edge, ...]:
         """Makes a connection on each, and says what it was. Raises KubeError if the cluster itself does not answer."""
-        if wire is None:
-            made = await asyncio.gather(*(self._make(target) for target in targets))
-            return tuple(self._edge(item, Sample(why=why_no_wire)) for item in made)
-        async with wire.capture() as capture:
-            made = await asyncio.gather(*(self._make(target) for target in targets))
-        return tuple(self._edge(item, self._sample(item, capture)) for item in made)
+        async with self._envoys:
+            if wire is None:
+                made = await asyncio.gather(*(self._make(target) for target in targets))
+                return tuple(self._edge(item, Sample(why=why_no_wire)) for item in made)
+            async with wire.capture() as capture:
+                made = await asyncio.gather(*(self._make(target) for target in targets))
+            return tuple(self._edge(item, self._sample(item, capture)) for item in made)
 
     async def _make(self, target: Target) -> Made:
         async with self._one_by_one.setdefault(target.name, asyncio.Lock()), self._room:
@@ -100,16 +137,17 @@ class Verifier:
                 ),
             )
             mark = secrets.token_hex(8)
-            before = await self._handshakes(target)
+            before, counted = await self._handshakes(target), await self._counted(target)
             began = time.time()
             attempt = await self._attempt(target, mark)
             span = (began, time.time())
             after = await self._handshakes(target)
+            more = await self._more(target, counted)
             client = f"{target.client.namespace}/{target.client.name}"
             own = await self._certificate(client) if target.client.has_sidecar else None
             servers = list(dict.fromkeys(item.server for item in outcomes if "/" in item.server))[:SERVERS_AT_MOST]
             theirs = [await self._certificate(name) for name in servers]
-            return Made(target, outcomes, attempt, before, after, mark, span, own, tuple(theirs))
+            return Made(target, outcomes, attempt, before, after, more, mark, span, own, tuple(theirs))
 
     def _edge(self, made: Made, sample: Sample) -> Edge:
         target, servers = made.target, made.servers
@@ -121,6 +159,7 @@ class Verifier:
             min(protections, key=_LEAST_PROTECTED.index, default=Protection.NONE),
             new,
             sample,
+            counted=made.counted,
             strict=bool(servers) and all(self._is_strict(name, port) for name, port in servers.items()),
             has_certificates=made.own is not None and bool(certificates) and len(certificates) == len(made.theirs),
         )
@@ -134,6 +173,7 @@ class Verifier:
             client_certificate=made.own,
             server_certificates=certificates,
             handshakes=new if new.count else made.after,
+            counted=made.counted,
             attempt=made.attempt,
             sample=sample,
         )
@@ -163,6 +203,22 @@ class Verifier:
         )
         return encryption.handshakes((page or {}).get("stats") or ())
 
+    async def _counted(self, target: Target) -> tuple[Counted, ...]:
+        """Requests or connections to the Service's port that the client's Envoy has counted so far."""
+        if not target.client.has_sidecar or not target.host:
+            return ()
+        pod = f"{target.client.namespace}/{target.client.name}"
+        page = await self._envoys.page(pod, f"/stats/prometheus?filter={quote(_COUNTERS)}")
+        return encryption.counted(exposition.samples(page), target.host, target.port)
+
+    async def _more(self, target: Target, before: tuple[Counted, ...]) -> tuple[Counted, ...]:
+        """What was counted since; a request is counted a moment after its answer."""
+        for _ in range(COUNTED_TRIES):
+            if found := encryption.more(before, await self._counted(target)):
+                return found
+            await asyncio.sleep(COUNTED_PAUSE_SECONDS)
+        return ()
+
     async def _certificate(self, pod: str) -> Held | None:
         if pod not in self._held:
             page, info = await self._page(pod, "/certs"), await self._page(pod, "/server_info")
@@ -171,11 +227,9 @@ class Verifier:
         return self._held[pod]
 
     async def _page(self, pod: str, path: str) -> dict[str, Any] | None:
-        namespace, _, name = pod.partition("/")
         try:
-            page = await PodHttp(self._kube, namespace, name).get_json(path)
-        except MutuaError as error:
-            common.say(f"Warning: {error.message}")
+            page = msgspec.json.decode(await self._envoys.page(pod, path))
+        except msgspec.DecodeError:
             return None
         return page if isinstance(page, dict) else None
 

@@ -6,15 +6,19 @@ from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
+import msgspec
+
 from localcluster import lifecycle
+from mutua.analysis.projection import WORKLOAD_KINDS
 from mutua.api import kinds
 from mutua.errors import NotFoundError
+from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import Protocol
 from mutua.mesh.services import ServicePort
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
 from mutua.migration import groups, words
-from mutua.programs.cli import check_targets, common, control_plane, live
+from mutua.programs.cli import analyze_sources, check_targets, common, control_plane, live
 from mutua.programs.cli.main import Options
 from mutua.programs.cli.migrate_cluster import Cluster
 from mutua.programs.cli.verify_edges import Target, Verifier
@@ -43,6 +47,11 @@ async def evidence(kube: KubeClient, chosen: Options, client: str, server: str, 
     world, states, seen = await asyncio.gather(
         live.world(kube, chosen), control_plane.proxies(kube, chosen), control_plane.plaintext(kube, chosen)
     )
+    if client:
+        # Only names that people give need the objects behind pods.
+        makers, _ = await analyze_sources.from_cluster(kube, [kind for kind, _ in WORKLOAD_KINDS])
+        named = ObjectSet.of([*(item for _, item in world.objects), *(item for _, item in makers)])
+        world = msgspec.structs.replace(world, objects=named)
     snapshot = live.snapshot(world)
     if client:
         caller = check_targets.client(snapshot, client, namespace)

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from mutua.reports import encryption
-from mutua.reports.encryption import Attempt, Edge, Evidence, Handshakes, Held, Sample, State, Versions
+from mutua.reports.encryption import Attempt, Counted, Edge, Evidence, Handshakes, Held, Sample, State, Versions
+from mutua.reports.exposition import Sample as Sample_
 from mutua.verdict.connection import Protection
 
 ANSWERED = Attempt("HEAD", True, "HTTP 200")
@@ -25,19 +26,30 @@ def judged(
     new: Handshakes = ONE,
     sample: Sample = UNSEEN,
     *,
+    counted: tuple[Counted, ...] = (),
     strict: bool = False,
     certificates: bool = True,
 ) -> State:
-    return encryption.judge(attempt, sent, new, sample, strict=strict, has_certificates=certificates)[0]
+    return encryption.judge(attempt, sent, new, sample, counted=counted, strict=strict, has_certificates=certificates)[
+        0
+    ]
 
 
 def test_a_handshake_for_the_connection_is_mutual_tls() -> None:
     assert judged() is State.MUTUAL_TLS
 
 
-def test_over_a_kept_connection_only_a_server_that_takes_nothing_else_proves_it() -> None:
+def test_over_a_kept_connection_counters_or_a_server_that_takes_nothing_else_prove_it() -> None:
     assert judged(new=NONE, strict=True) is State.MUTUAL_TLS
+    assert judged(new=NONE, counted=(Counted("spiffe://a", "spiffe://b", 1),)) is State.MUTUAL_TLS
     assert judged(new=NONE) is State.UNKNOWN
+
+
+@pytest.mark.parametrize("ends", [("", "spiffe://b"), ("spiffe://a", ""), ("", "")])
+def test_what_the_clients_envoy_counted_without_an_identity_was_not_mutual_tls(ends: tuple[str, str]) -> None:
+    counted = (Counted("spiffe://a", "spiffe://b", 1), Counted(*ends, 1))
+
+    assert judged(new=NONE, counted=counted, strict=True) is State.PLAINTEXT
 
 
 @pytest.mark.parametrize("new", [ONE, NONE])
@@ -54,6 +66,7 @@ def test_what_the_client_sends_decides_where_it_was_answered() -> None:
 def test_without_an_answer_or_a_fact_nothing_is_claimed() -> None:
     assert judged(FAILED, new=NONE) is State.REFUSED
     assert judged(FAILED, sent=Protection.NONE, new=NONE) is State.REFUSED
+    assert judged(FAILED, sent=Protection.NONE, new=NONE, sample=Sample(readable=True)) is State.REFUSED
     assert judged(None) is State.UNKNOWN
     assert judged(certificates=False) is State.UNKNOWN
 
@@ -124,3 +137,31 @@ def test_the_table_shows_what_is_open_first_and_why() -> None:
         "shop/web  db.shop:80    mutual TLS  TLSv1.3  AES_128_GCM_SHA256  X25519MLKEM768",
         "shop/old -> shop/db-1:80: the client has no sidecar",
     ]
+
+
+def test_identities_are_read_from_what_the_clients_envoy_counted_and_told_apart_by_time() -> None:
+    def sample(client: str, value: float, **more: str) -> Sample_:
+        labels = {
+            "reporter": "source",
+            "destination_service": "db.shop.svc.cluster.local",
+            "destination_port": "80",
+            "source_principal": client,
+            "destination_principal": "spiffe://b",
+        }
+        return Sample_("istio_requests_total", labels | more, value)
+
+    page = [
+        sample("spiffe://a", 3, response_code="200"),
+        sample("spiffe://a", 1, response_code="404"),
+        sample("unknown", 2),
+        sample("spiffe://a", 9, destination_port="81"),
+        sample("spiffe://a", 9, reporter="destination"),
+        Sample_("istio_request_duration_milliseconds_count", {}, 9),
+    ]
+    found = encryption.counted(page, "db.shop.svc.cluster.local", 80)
+
+    assert found == (Counted("", "spiffe://b", 2), Counted("spiffe://a", "spiffe://b", 4))
+    assert encryption.more((Counted("spiffe://a", "spiffe://b", 3),), found) == (
+        Counted("", "spiffe://b", 2),
+        Counted("spiffe://a", "spiffe://b", 1),
+    )
