@@ -19,7 +19,7 @@ from mutua.ca.errors import AuthorityError, CsrError, IssueError, TtlError, Unkn
 from mutua.ca.limits import Limits
 from mutua.protos import istio_ca_pb2 as protos
 from mutua.spiffe import TrustDomain
-from mutua.system import clock
+from mutua.system import clock, logs
 from mutua.system.logs import Log
 
 SERVICE = "istio.v1.auth.IstioCertificateService"
@@ -83,6 +83,7 @@ class CertificateService:
         self._cluster_id = cluster_id
         self._now = now
         self._new_serial = new_serial
+        self._strangers = logs.Limit()
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the service; before the server starts."""
@@ -108,11 +109,35 @@ class CertificateService:
             issued = await self._issue(request, who)
         except IssueError as refusal:
             code, text = _ANSWERS.get(type(refusal), _OUR_FAULT)
-            await _abort(context, code, text, str(refusal), who)
+            await self._abort(context, code, text, str(refusal), who)
         except _UnreachableError as failure:
-            await _abort(context, grpc.StatusCode.UNAVAILABLE, "token review unavailable", str(failure), who)
+            await self._abort(context, grpc.StatusCode.UNAVAILABLE, "token review unavailable", str(failure), who)
         _audit(issued, who, context.peer())
         return protos.IstioCertificateResponse(cert_chain=issued.chain)
+
+    async def _abort(
+        self,
+        context: "grpc.aio.ServicerContext[Any, Any]",
+        code: grpc.StatusCode,
+        text: str,
+        reason: str,
+        who: Caller | None,
+    ) -> NoReturn:
+        reference = secrets.token_hex(4)
+        # Whoever is proven may have every line; strangers must not be able to fill the log.
+        left_out = 0 if who else self._strangers.take(self._now().timestamp())
+        if left_out is not None:
+            _LOG.warn(
+                "certificate refused",
+                reason=reason,
+                code=code.name,
+                reference=reference,
+                identity=who.identity if who else "unknown",
+                peer=context.peer(),
+                **({"left_out_before": left_out} if left_out else {}),
+            )
+        await context.abort(code, f"{text} (reference {reference} in the control plane's log)")
+        raise AssertionError("abort returned")  # it raises always; the checker cannot know
 
     async def _caller(self, context: "grpc.aio.ServicerContext[Any, Any]") -> Caller:
         authentication: Mapping[str, Sequence[bytes]] = context.auth_context()
@@ -160,22 +185,6 @@ def _refuse_impersonation(request: protos.IstioCertificateRequest) -> None:
     """Node proxies ask for other workloads' certificates by this field; there are none in this mesh."""
     if request.metadata.fields.get("ImpersonatedIdentity") is not None:
         raise UnknownCallerError("the request asks for another workload's identity; no account may do so in this mesh")
-
-
-async def _abort(
-    context: "grpc.aio.ServicerContext[Any, Any]", code: grpc.StatusCode, text: str, reason: str, who: Caller | None
-) -> NoReturn:
-    reference = secrets.token_hex(4)
-    _LOG.warn(
-        "certificate refused",
-        reason=reason,
-        code=code.name,
-        reference=reference,
-        identity=who.identity if who else "unknown",
-        peer=context.peer(),
-    )
-    await context.abort(code, f"{text} (reference {reference} in the control plane's log)")
-    raise AssertionError("abort returned")  # it raises always; the checker cannot know
 
 
 def _audit(issued: issue.Issued, who: Caller, peer: str) -> None:

@@ -46,6 +46,27 @@ class Log:
             self._logger.log(level, "%s", message, extra={"fields": fields})
 
 
+class Limit:
+    """At most so many lines a second about what strangers can cause as often as they like."""
+
+    def __init__(self, lines_per_second: int = 10) -> None:
+        self._most = lines_per_second
+        self._second = 0
+        self._lines = 0
+        self._left_out = 0
+
+    def take(self, seconds: float) -> int | None:
+        """At the time `seconds`: None if a line would be too many, else how many were left out since the last one."""
+        if int(seconds) != self._second:
+            self._second, self._lines = int(seconds), 0
+        if self._lines >= self._most:
+            self._left_out += 1
+            return None
+        self._lines += 1
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+
 class Formatter(logging.Formatter):
     """One line per record; line breaks within are written as escapes, so that nobody can forge a line."""
 

@@ -353,3 +353,16 @@ async def test_garbage_on_every_port_harms_nobody(control_plane: ControlPlane) -
                 writer.transport.abort()
 
     assert (await call(control_plane, token="good")).cert_chain
+
+
+async def test_strangers_cannot_fill_the_log(control_plane: ControlPlane, caplog: pytest.LogCaptureFixture) -> None:
+    """A thousand bad tokens are a few lines; whoever is proven and refused is always told about."""
+    caplog.set_level(logging.INFO)
+    await asyncio.gather(*(refusal(control_plane, token="bad") for _ in range(100)))
+    foreign = protos.IstioCertificateRequest(csr=signing_request(KEY, ["spiffe://cluster.local/ns/shop/sa/admin"]))
+    await refusal(control_plane, token="good", request=foreign)
+
+    fields = [vars(record)["fields"] for record in caplog.records if record.getMessage() == "certificate refused"]
+    unknown = [each for each in fields if each["identity"] == "unknown"]
+    assert 10 <= len(unknown) < 100
+    assert str(fields[-1]["identity"]) == str(IDENTITY)

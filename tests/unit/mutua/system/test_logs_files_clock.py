@@ -146,3 +146,12 @@ http.inbound_0.0.0.0_80.downstream_cx_active: 8
 """
 
     assert envoy_admin.active_connections_in(stats, (15021, 15090)) == 7
+
+
+def test_strangers_cannot_fill_the_log() -> None:
+    """So many lines a second, and then one that says how many were left out."""
+    limit = logs.Limit(3)
+
+    assert [limit.take(7.0 + moment / 100) for moment in range(5)] == [0, 0, 0, None, None]
+    assert limit.take(8.0) == 2
+    assert limit.take(8.1) == 0
