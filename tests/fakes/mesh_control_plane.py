@@ -15,7 +15,7 @@ from mutua.ca import issue, self_signed
 from mutua.ca.authority import Authority
 from mutua.ca.caller import TokenReviewStatus, TokenReviewUser
 from mutua.ca.limits import Limits
-from mutua.servers.ca import CertificateService
+from mutua.servers.ca import CertificateService, TokenReviewer
 from mutua.servers.credentials import ServingTls, TlsMaterial
 from mutua.servers.identity import IdentityService, Report
 from mutua.spiffe import TrustDomain
@@ -62,7 +62,10 @@ class ControlPlane:
         now: Callable[[], datetime] = clock.now,
         limits: Limits | None = None,
         authority: Authority | None = None,
+        review: TokenReviewer | None = None,
+        addresses_of: Callable[[str, str], tuple[str, ...]] | None = None,
     ) -> None:
+        """`review` asks a real API server in the fake's place; `addresses_of` says where pods are."""
         self.authority: Authority | None = authority or self_signed.authority(
             keys.generate(), "cluster.local", clock.now(), x509.random_serial_number()
         )
@@ -72,7 +75,12 @@ class ControlPlane:
         self.token_port = 0
         self.plain_port = 0
         self._service = CertificateService(
-            lambda: self.authority, self.review, DOMAIN, limits=limits or Limits(), now=now
+            lambda: self.authority,
+            review or self.review,
+            DOMAIN,
+            limits=limits or Limits(),
+            addresses_of=addresses_of,
+            now=now,
         )
         self.accounts: dict[tuple[str, str], str] = {("shop", "web-0"): "web"}
         self.reports: list[Report] = []

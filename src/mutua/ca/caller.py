@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 from cryptography import x509
@@ -101,6 +103,37 @@ def require_audience(status: TokenReviewStatus, audience: str = AUDIENCE) -> Non
         raise UnknownCallerError(
             f"the token is not for audience {audience!r}: the API server confirms {status.audiences!r}"
         )
+
+
+def require_own_pod(caller: Caller, peer: str, addresses: tuple[str, ...]) -> None:
+    """Refuse a token that comes from elsewhere than the pod that it is bound to: a stolen one is of no use.
+
+    `peer` is the connection's other end as gRPC names it, `addresses` the pod's. Raises UnknownCallerError, also for a
+    token that is bound to no pod.
+    """
+    if not caller.pod:
+        raise UnknownCallerError("the token is not bound to a pod")
+    found = _peer_address(peer)
+    if found is None or found not in {_address(text) for text in addresses}:
+        raise UnknownCallerError(
+            f"the token is of pod {caller.identity.namespace}/{caller.pod} at {', '.join(addresses)}, "
+            f"but it comes from {peer}"
+        )
+
+
+def _peer_address(peer: str) -> IPv4Address | IPv6Address | None:
+    """Of `ipv4:10.0.0.1:80` or `ipv6:%5B::1%5D:80`; None for anything else, as a unix socket."""
+    kind, _, rest = unquote(peer).partition(":")
+    host = rest.rpartition(":")[0].strip("[]")
+    return _address(host) if kind in ("ipv4", "ipv6") else None
+
+
+def _address(text: str) -> IPv4Address | IPv6Address | None:
+    try:
+        found = ip_address(text)
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, IPv6Address) else found
 
 
 def require_local_cluster(claimed: str, local: str) -> None:

@@ -44,15 +44,12 @@ def from_pod(pod: Pod) -> Workload | None:
         *spec.containers,
         *(container for container in spec.init_containers if container.restart_policy == "Always"),
     )
-    addresses = tuple(address.ip for address in status.pod_ips if address.ip) or (
-        (status.pod_ip,) if status.pod_ip else ()
-    )
     return Workload(
         namespace=metadata.namespace,
         name=metadata.name,
         labels=labels_of(metadata.labels),
         service_account=spec.service_account_name or DEFAULT_SERVICE_ACCOUNT,
-        addresses=() if spec.host_network else tuple(address for address in addresses if address),
+        addresses=() if spec.host_network else addresses(pod),
         has_sidecar=_has_sidecar(pod, {container.name for container in containers}),
         ready=any(condition.type == "Ready" and condition.status == "True" for condition in status.conditions),
         named_ports=tuple(
@@ -71,6 +68,12 @@ def _owner(pod: Pod) -> str:
     if controller is None:
         return metadata.name
     return owners.kind_and_name(controller.kind, controller.name, metadata.labels)[1]
+
+
+def addresses(pod: Pod) -> tuple[str, ...]:
+    """Where the pod's connections come from, the node's address for pods in its network; () until it has one."""
+    status = pod.status
+    return tuple(address.ip for address in status.pod_ips if address.ip) or ((status.pod_ip,) if status.pod_ip else ())
 
 
 def accounts_with_sidecar(pods: Iterable[object]) -> dict[tuple[str, str], str]:

@@ -48,8 +48,8 @@ _OUR_FAULT = (grpc.StatusCode.INTERNAL, "CSR signing error")
 _LOG = Log("ca")
 
 
-class _UnreachableError(Exception):
-    """The API server could not be asked about a token; not the caller's fault."""
+class _NotYetError(Exception):
+    """What is needed to judge a token is not known, or the API server could not be asked; not the caller's fault."""
 
 
 class CertificateService:
@@ -67,19 +67,22 @@ class CertificateService:
         *,
         limits: Limits = Limits(),  # noqa: B008 - a frozen value
         external: External | None = None,
+        addresses_of: Callable[[str, str], tuple[str, ...]] | None = None,
         cluster_id: str = "Kubernetes",
         now: clock.Clock = clock.now,
         new_serial: Callable[[], int] = x509.random_serial_number,
     ) -> None:
         """`authority` is called for each request, so that it may change; None means not ready.
 
-        With `external`, that signs in its place, and only the roots are the authority's.
+        With `external`, that signs in its place, and only the roots are the authority's. With `addresses_of(namespace,
+        pod)`, () while they are not known, a token is taken only from the pod that it is bound to.
         """
         self._authority = authority
         self._review_token = review_token
         self._trust_domain = trust_domain
         self._limits = limits
         self._external = external
+        self._addresses_of = addresses_of
         self._cluster_id = cluster_id
         self._now = now
         self._new_serial = new_serial
@@ -110,7 +113,7 @@ class CertificateService:
         except IssueError as refusal:
             code, text = _ANSWERS.get(type(refusal), _OUR_FAULT)
             await self._abort(context, code, text, str(refusal), who)
-        except _UnreachableError as failure:
+        except _NotYetError as failure:
             await self._abort(context, grpc.StatusCode.UNAVAILABLE, "token review unavailable", str(failure), who)
         _audit(issued, who, context.peer())
         return protos.IstioCertificateResponse(cert_chain=issued.chain)
@@ -153,9 +156,15 @@ class CertificateService:
         except IssueError:
             raise
         except Exception as error:
-            raise _UnreachableError(f"TokenReview failed: {type(error).__name__}: {error}") from error
+            raise _NotYetError(f"TokenReview failed: {type(error).__name__}: {error}") from error
         caller = callers.from_token_review(status, self._trust_domain)
         callers.require_audience(status)
+        if self._addresses_of is not None:
+            addresses = self._addresses_of(caller.identity.namespace, caller.pod)
+            if caller.pod and not addresses:
+                # The agent may be faster than the news of its pod; it comes again.
+                raise _NotYetError(f"no address of pod {caller.identity.namespace}/{caller.pod} is known yet")
+            callers.require_own_pod(caller, context.peer(), addresses)
         return caller
 
     async def _issue(self, request: protos.IstioCertificateRequest, who: Caller) -> issue.Issued:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 
 from mutua.analysis import run
 from mutua.analysis.inputs import World
-from mutua.api import decode, kinds, security, validation
+from mutua.api import core, decode, kinds, security, validation
 from mutua.api.findings import Finding
 from mutua.ca.rollover import Pod
 from mutua.errors import MutuaError, NotFoundError, RefusedError
@@ -100,6 +100,7 @@ class ControlPlane:
             trust_domain,
             accounts=lambda: self._accounts,
             mesh=lambda: self._configuration.current.mesh,
+            addresses_of=self._addresses,
         )
 
         async def deliver(objects: ObjectSet, unreadable: tuple[Finding, ...]) -> None:
@@ -266,6 +267,10 @@ class ControlPlane:
         mesh, injector = self._configuration.current.mesh, self._configuration.current.injector
         objects = self._snapshot.objects
         return World(objects, mesh, injector, self._settings.namespace, is_complete=True), self._snapshot
+
+    def _addresses(self, namespace: str, pod: str) -> tuple[str, ...]:
+        found = self._objects.of_kind(kinds.POD).get((namespace, pod)) if self._objects else None
+        return workloads.addresses(found) if isinstance(found, core.Pod) else ()
 
     def _not_ready(self) -> str:
         return "" if self._snapshot is not None else "the cluster's objects have not been read yet"

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True):
     cluster_id: str = "Kubernetes"
     log_level: str = "info"
     limits: Limits = Limits()
+    tokens_from_own_pod: bool = True  # a token is taken from its pod's address only
     external_ca: str = ""  # who signs for workloads: KUBERNETES_API or a plugin; "" = the mesh itself
     signer: str = ""  # of the external authority, unless a pod names another
     signer_domain: str = ""  # below which pods may name one
@@ -76,10 +77,18 @@ def from_environment() -> Settings:
             default_ttl=_duration("DEFAULT_WORKLOAD_CERT_TTL", Limits().default_ttl),
             max_ttl=_duration("MAX_WORKLOAD_CERT_TTL", Limits().max_ttl),
         ),
+        tokens_from_own_pod=_switch("VERIFY_TOKEN_ADDRESS", default=True),
         external_ca=os.environ.get("EXTERNAL_CA", ""),
         signer=os.environ.get("K8S_SIGNER", ""),
         signer_domain=os.environ.get("CERT_SIGNER_DOMAIN", ""),
     )
+
+
+def _switch(name: str, *, default: bool) -> bool:
+    text = os.environ.get(name, "").lower()
+    if text not in ("", "true", "false"):
+        raise InvalidInputError(f"{name}={text!r} is neither true nor false")
+    return text == "true" if text else default
 
 
 def _duration(name: str, default: timedelta) -> timedelta:

@@ -55,11 +55,14 @@ class Trust:
         trust_domain: TrustDomain,
         accounts: Accounts,
         mesh: Callable[[], MeshConfig],
+        addresses_of: Callable[[str, str], tuple[str, ...]],
     ) -> None:
+        """`addresses_of(namespace, pod)`: the pod's addresses, () while they are not known."""
         self._kube = kube
         self._settings = settings
         self._trust_domain = trust_domain
         self._accounts = accounts
+        self._addresses_of = addresses_of
         self.keeper = AuthorityKeeper(
             CaStore(kube, settings.namespace), str(trust_domain), self._proxies, self._announced, self._besides
         )
@@ -151,6 +154,7 @@ class Trust:
             self._trust_domain,
             limits=self._settings.limits,
             external=self._external.issue if self._external else None,
+            addresses_of=self._addresses_of if self._settings.tokens_from_own_pod else None,
             cluster_id=self._settings.cluster_id,
         )
         certificates.add_to(server)
