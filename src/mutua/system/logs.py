@@ -67,6 +67,22 @@ class Limit:
         return left_out
 
 
+class _LibrariesLimit(logging.Filter):
+    """Libraries tell about each broken request, and anybody who reaches a port can send as many as they like."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limit = Limit()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.startswith(f"{ROOT}."):
+            return True
+        left_out = self._limit.take(record.created)
+        if left_out:
+            record.fields = {"left_out_before": left_out}
+        return left_out is not None
+
+
 class Formatter(logging.Formatter):
     """One line per record; line breaks within are written as escapes, so that nobody can forge a line."""
 
@@ -92,6 +108,7 @@ def configure(level: str = "info", stream: TextIO | None = None) -> None:
     """Send every scope's lines to `stream` (standard error unless given), for the life of this process."""
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(Formatter())
+    handler.addFilter(_LibrariesLimit())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)

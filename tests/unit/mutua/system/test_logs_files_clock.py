@@ -155,3 +155,17 @@ def test_strangers_cannot_fill_the_log() -> None:
     assert [limit.take(7.0 + moment / 100) for moment in range(5)] == [0, 0, 0, None, None]
     assert limit.take(8.0) == 2
     assert limit.take(8.1) == 0
+
+
+def test_libraries_cannot_fill_the_log_either() -> None:
+    """A thousand broken requests are a few lines; our own lines are never left out."""
+    stream = io.StringIO()
+    logs.configure("info", stream)
+    for _ in range(1000):
+        logging.getLogger("uvicorn.error").warning("Invalid HTTP request received.")
+    for number in range(50):
+        logs.Log("test").info("ours", number=number)
+
+    lines = stream.getvalue().splitlines()
+    assert sum("ours" in line for line in lines) == 50
+    assert 10 <= len(lines) - 50 <= 100
