@@ -220,8 +220,9 @@ export class GraphView extends Component {
               </marker>`,
             )}
             </defs>
-            ${around.map(([name, box]) => html`<${Box} key=${name} name=${name} box=${box} line=${namespaces.get(name)} />`)}
+            ${around.map(([name, box]) => html`<${Box} key=${name} box=${box} />`)}
             ${edges.map((edge) => html`<${Line} key=${edge.id} edge=${edge} at=${route(edge, arrangement)} dim=${dim(edge.id)} chosen=${edge.id === chosen} choose=${choose} />`)}
+            ${around.map(([name, box]) => html`<${BoxName} key=${`name ${name}`} name=${name} box=${box} line=${namespaces.get(name)} />`)}
             ${nodes.map((node) => html`<${Workload} key=${node.id} node=${node} at=${arrangement.places.get(node.id)} dim=${dim(node.id)} on=${on(node.id)} issues=${issues} />`)}
             ${edges.map((edge) => html`<${Label} key=${`label ${edge.id}`} edge=${edge} at=${route(edge, arrangement).label} dim=${dim(edge.id)} on=${on(edge.id)} />`)}
           </svg>
@@ -247,13 +248,13 @@ export class GraphView extends Component {
 const touches = (edge, id) => edge.id === id || edge.source === id || edge.destination === id;
 const ends = (edge) => [edge.id, edge.source, edge.destination];
 
-const Box = ({ name, box, line }) => html`
-  <g class="box">
-    <rect x=${box.left} y=${box.top} width=${box.right - box.left} height=${box.bottom - box.top} rx="14" />
-    <text class="near-name" x=${box.left + 16} y=${box.top + 25}>
-      ${cut(name, FONTS.box, Math.max(60, box.right - box.left - 130))}<tspan class=${`mode-in-box ${line?.accepts.mode ?? ""}`} dx="10">${line?.accepts.mode ?? ""}</tspan>
-    </text>
-  </g>
+const Box = ({ box }) =>
+  html`<rect class="box" x=${box.left} y=${box.top} width=${box.right - box.left} height=${box.bottom - box.top} rx="14" />`;
+
+const BoxName = ({ name, box, line }) => html`
+  <text class="box-name" x=${box.left + 16} y=${box.top + 25}>
+    ${cut(name, FONTS.box, Math.max(60, box.right - box.left - 130))}<tspan class=${`mode-in-box ${line?.accepts.mode ?? ""}`} dx="10">${line?.accepts.mode ?? ""}</tspan>
+  </text>
 `;
 
 const FarName = ({ name, box }) =>

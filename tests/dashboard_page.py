@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -26,11 +27,12 @@ class Page:
         self.browser.get(address)
         self.wait(lambda: self.all(".node"), "the graph is drawn")
 
-    def wait(self, condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
-        """The condition's value as soon as it is true."""
+    @staticmethod
+    def wait(condition: Callable[[], Any], what: str, seconds: float = 30) -> Any:
+        """The condition's value as soon as it is true. What is not drawn yet, or drawn anew, is looked for again."""
         deadline = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(LookupError):
+            with contextlib.suppress(LookupError, ValueError, StaleElementReferenceException):
                 if found := condition():
                     return found
             assert time.monotonic() < deadline, f"not within {seconds} seconds: {what}"
