@@ -95,3 +95,10 @@ def test_no_path_of_a_machine_is_written_down() -> None:
     ]
 
     assert offenders == []
+
+
+def test_test_modules_have_names_of_their_own() -> None:
+    """Two modules of one name keep pytest from collecting either folder with the other."""
+    names = [path.name for path in (SOURCE.parent / "tests").rglob("test_*.py")]
+
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []
