@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 
 import pytest
-from dashboard_page import Page
 from selenium import webdriver
 
 import chromium
+from dashboard_page import Page
 
 
 @pytest.fixture(scope="session")

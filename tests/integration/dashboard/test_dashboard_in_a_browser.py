@@ -1,10 +1,10 @@
 """The dashboard in a real browser: what it shows, by mouse and by keyboard, and what it does when things are away."""
 
 import pytest
-from dashboard_page import Page, running
 from selenium.webdriver.common.keys import Keys
 
 import chromium
+from dashboard_page import Page, running
 from fakes.dashboard_mesh import WORD, FakeMesh, edge, endpoints, namespace, objects, peer_authentication, pod, service
 from mutua.reports.proxy_status import PlaintextSeen
 from mutua.reports.traffic import EdgeTraffic
