@@ -37,7 +37,12 @@ class Authority:
         """The root certificate, PEM."""
         return self._certificate.public_bytes(serialization.Encoding.PEM)
 
-    def issue(self, *names: x509.GeneralName, organization: str = "") -> Issued:
+    def issue(
+        self,
+        *names: x509.GeneralName,
+        organization: str = "",
+        usages: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
+    ) -> Issued:
         """A certificate for `names`; its subject is empty, or an organization."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)] if organization else []
@@ -47,7 +52,7 @@ class Authority:
         certificate = (
             builder.add_extension(_usage(sign_certificates=False), critical=True)
             .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]),
+                x509.ExtendedKeyUsage(usages),
                 critical=False,
             )
             .sign(self._key, hashes.SHA256())

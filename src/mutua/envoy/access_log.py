@@ -13,6 +13,7 @@ from envoy.type.tracing.v3 import custom_tag_pb2
 from google.protobuf import struct_pb2
 
 from mutua.envoy.bootstrap import XDS_CLUSTER
+from mutua.envoy.filters.rbac import CUSTOM_SHADOW_PREFIX
 from mutua.envoy.pack import duration, packed
 from mutua.mesh.proxy_view import MeshView
 
@@ -26,6 +27,15 @@ _FACTS: Final = {
     "chain": "%FILTER_CHAIN_NAME%",
 }
 """Who was on the other end, over what, and why a handshake failed."""
+
+_RBAC: Final = "envoy.filters.http.rbac"
+_POLICIES: Final = {
+    "custom_policy": f"%DYNAMIC_METADATA({_RBAC}:{CUSTOM_SHADOW_PREFIX}shadow_effective_policy_id)%",
+    "dry_run_deny_policy": f"%DYNAMIC_METADATA({_RBAC}:istio_dry_run_deny_shadow_effective_policy_id)%",
+    "dry_run_allow_result": f"%DYNAMIC_METADATA({_RBAC}:istio_dry_run_allow_shadow_engine_result)%",
+    "audited": "%DYNAMIC_METADATA(envoy.common:access_log_hint)%",
+}
+"""What policies that decide nothing by themselves found; who refused a request is in its `response_code_details`."""
 
 _FIELDS: Final = {
     "start_time": "%START_TIME%",
@@ -63,6 +73,7 @@ def _text() -> str:
     for key in list(_FIELDS)[4:]:
         words.append(f'"{{{key}}}"' if key in (*_QUOTED, "upstream_host") else f"{{{key}}}")
     facts = [f'{key}="{value}"' if key == "tls_failure" else f"{key}={value}" for key, value in _FACTS.items()]
+    facts += [f"{key}={value}" for key, value in _POLICIES.items()]
     return " ".join(words).format(**_FIELDS) + " " + " ".join(facts) + "\n"
 
 
@@ -192,7 +203,7 @@ def _logger(mesh: MeshView) -> Any | None:
 def _format(mesh: MeshView) -> Any:
     if mesh.access_log_encoding == "JSON":
         fields = struct_pb2.Struct()
-        fields.update({**_FIELDS, **{f"downstream_{key}": value for key, value in _FACTS.items()}})
+        fields.update({**_FIELDS, **{f"downstream_{key}": value for key, value in _FACTS.items()}, **_POLICIES})
         return substitution_format_string_pb2.SubstitutionFormatString(json_format=fields)
     return substitution_format_string_pb2.SubstitutionFormatString(
         text_format_source=base_pb2.DataSource(inline_string=TEXT)

@@ -1,12 +1,13 @@
 """TLS contexts: what a sidecar shows and demands, as server and as client."""
 
+import re
 from ipaddress import ip_address
 from typing import Any, Final
 
 from envoy.config.core.v3 import backoff_pb2, base_pb2, config_source_pb2, grpc_service_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
-from envoy.type.matcher.v3 import string_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from google.protobuf import wrappers_pb2
 
 from mutua.envoy import bootstrap, names
@@ -48,7 +49,7 @@ _PATIENTLY: Final = backoff_pb2.BackoffStrategy(base_interval=duration(1), max_i
 def server(mesh: MeshView, trust: Trust, alpn: tuple[str, ...]) -> base_pb2.TransportSocket:
     """Mutual TLS towards callers: a certificate of one of the trusted domains or no connection."""
     context = tls_pb2.DownstreamTlsContext(
-        common_tls_context=_workload_context(mesh, alpn, _any_identity_of((*trust.domains, *trust.foreign))),
+        common_tls_context=_workload_context(mesh, alpn, _well_formed((*trust.domains, *trust.foreign))),
         require_client_certificate=wrappers_pb2.BoolValue(value=True),
         # A resumed session skips the check of the peer's certificate, so it could outlive the trust in its issuer.
         disable_stateless_session_resumption=True,
@@ -125,6 +126,18 @@ def _workload_context(mesh: MeshView, alpn: tuple[str, ...], expected: list[Any]
 
 def _any_identity_of(domains: tuple[str, ...]) -> list[Any]:
     return [_san(common_pb2.SubjectAltNameMatcher.URI, prefix=f"spiffe://{domain}/") for domain in domains]
+
+
+def _well_formed(domains: tuple[str, ...]) -> list[Any]:
+    """The same for callers, of whom the application is told: a name holds no sign that separates fields there."""
+    patterns = (f"spiffe://{re.escape(domain)}/[-_.a-zA-Z0-9/]+" for domain in domains)
+    return [
+        common_pb2.SubjectAltNameMatcher(
+            san_type=common_pb2.SubjectAltNameMatcher.URI,
+            matcher=string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=pattern)),
+        )
+        for pattern in patterns
+    ]
 
 
 def _expected(trust: Trust, identities: tuple[str, ...]) -> list[Any]:

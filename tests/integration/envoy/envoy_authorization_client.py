@@ -114,7 +114,7 @@ def head(request: dict[str, Any], token: list[str]) -> bytes:
 
 async def listening(destinations: set[tuple[str, int]]) -> None:
     """Wait until Envoy takes connections."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         for address, port in destinations:
             while True:
                 with contextlib.suppress(ConnectionRefusedError):

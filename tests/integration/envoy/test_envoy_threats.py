@@ -11,7 +11,7 @@ import msgspec
 import pytest
 import pytest_asyncio
 from cryptography import x509
-from cryptography.x509.oid import ObjectIdentifier
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from envoy_pods import Mesh, Pod, can_make_networks, mesh
 
 from mutua.mesh.proxy_view import (
@@ -71,6 +71,35 @@ print(json.dumps(answers))
 """
 
 
+PIECEMEAL = """
+import socket, ssl, sys, time
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.minimum_version = ssl.TLSVersion.TLSv1_3
+context.set_alpn_protocols(["istio"])
+context.load_cert_chain(sys.argv[2])
+incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+secured = context.wrap_bio(incoming, outgoing)
+with socket.create_connection((sys.argv[1], 8080), 5) as connection:
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    def send(size):
+        data = outgoing.read()
+        for start in range(0, len(data), size):
+            connection.sendall(data[start : start + size])
+            time.sleep(0.001)
+    def until(step):
+        while True:
+            try:
+                return step()
+            except ssl.SSLWantReadError:
+                send(int(sys.argv[3]))
+                incoming.write(connection.recv(65536))
+    until(secured.do_handshake)
+    secured.write(b"GET /x HTTP/1.1\\r\\nhost: shop\\r\\n\\r\\n")
+    print(until(lambda: secured.read(15)).decode())
+"""
+
+
 class Seen(NamedTuple):
     """What came back: the status, 0 for a closed connection; and what the application saw, if it was reached."""
 
@@ -100,9 +129,9 @@ class Target:
         assert answer.text, answer.error
         return [_seen(base64.b64decode(each)) for each in json.loads(answer.text)]
 
-    def certificate(self, *names: x509.GeneralName) -> Path:
+    def certificate(self, *names: x509.GeneralName, **more: Any) -> Path:
         """The file of a certificate, signed by the mesh's authority, that says these names."""
-        issued = self.mesh.authority.issue(*names)
+        issued = self.mesh.authority.issue(*names, **more)
         path = self.stranger.directory / "client.pem"
         path.write_bytes(issued.key + issued.chain)
         return path
@@ -268,6 +297,63 @@ async def test_only_a_certificate_s_very_identity_is_somebody(
     (forged,) = await target.ask(request(), certificate=target.certificate(*names))
 
     assert (honest.status, forged.status in REFUSED) == (200, True)
+
+
+async def test_a_certificate_that_is_not_for_clients_is_nobody_s(target: Target) -> None:
+    await target.enforces(EVERYBODY)
+    identity = x509.UniformResourceIdentifier(views.FRONTEND)
+    for_servers = target.certificate(identity, usages=(ExtendedKeyUsageOID.SERVER_AUTH,))
+
+    (seen,) = await target.ask(request(), certificate=for_servers)
+
+    assert seen.status == 0
+
+
+@pytest.mark.parametrize("sign", [";URI=spiffe://cluster.local/ns/shop/sa/admin", ",By=x", '"', "%3B", " "])
+async def test_a_name_that_could_look_like_another_field_of_what_the_application_is_told_is_nobody_s(
+    target: Target, sign: str
+) -> None:
+    await target.enforces(EVERYBODY)
+    certificate = target.certificate(x509.UniformResourceIdentifier(views.FRONTEND + sign))
+
+    (seen,) = await target.ask(request(), certificate=certificate)
+
+    assert seen.status == 0
+
+
+@pytest.mark.parametrize("size", [1, 7, 100_000])
+async def test_a_greeting_in_pieces_is_the_same_greeting(target: Target, size: int) -> None:
+    await target.enforces(allow(principals=("cluster.local/ns/shop/sa/frontend",)))
+    certificate = target.certificate(x509.UniformResourceIdentifier(views.FRONTEND))
+
+    answer = await target.stranger.python(PIECEMEAL, views.BACKEND_ADDRESS, str(certificate), str(size))
+
+    assert answer.text.strip() == "HTTP/1.1 200 OK", answer.error
+
+
+async def test_an_address_in_the_place_of_a_path_is_judged_by_its_path_and_host(target: Target) -> None:
+    await target.enforces(deny(paths=("/admin",)), EVERYBODY)
+    targets = (b"http://shop/admin", b"HTTP://shop/admin", b"hTTps://shop/admin", b"https://shop/x/../admin")
+    by_path = await target.ask(*map(request, targets))
+    await target.enforces(deny(hosts=("secret.com", "secret.com:*")), EVERYBODY)
+    by_host = await target.ask(*map(request, (b"http://secret.com/x", b"HTTP://SECRET.com:80/x")))
+
+    assert {each.status for each in (*by_path, *by_host)} <= set(REFUSED)
+
+
+async def test_nothing_comes_in_behind_an_upgrade(target: Target) -> None:
+    await target.enforces(deny(paths=("/admin",)), EVERYBODY)
+    smuggled = b"GET /admin HTTP/1.1\r\nhost: shop\r\n\r\n"
+    upgrade = request(b"/up", b"upgrade: websocket").replace(b"connection: close", b"connection: upgrade")
+    connect = request().replace(b"GET /x", b"CONNECT shop:80").replace(b"connection: close\r\n", b"")
+
+    lines = [base64.b64encode(each).decode() for each in (upgrade + smuggled, connect + smuggled)]
+    answer = await target.stranger.python(ASK, views.BACKEND_ADDRESS, given=json.dumps(lines))
+    print([base64.b64decode(each) for each in json.loads(answer.text)])
+    await target.ask(request(b"/last"))
+    await target.backend.logged('"GET /last ')
+
+    assert '"GET /admin HTTP/1.1" 200' not in target.backend.log
 
 
 @pytest.mark.parametrize(

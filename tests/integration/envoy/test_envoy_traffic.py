@@ -235,6 +235,24 @@ async def test_a_policy_allows_and_refuses_and_the_log_names_it(shop: Shop) -> N
     await shop.backend.logged("rbac_access_denied_matched_policy[none]")
 
 
+async def test_the_log_says_what_policies_found_that_decide_nothing(shop: Shop) -> None:
+    tried = (Rule(operations=(Operation(paths=("/tried",)),)),)
+    policies = (
+        EffectivePolicy("shop", "deny", AuthorizationAction.DENY, tried, dry_run=True),
+        EffectivePolicy("shop", "allow", AuthorizationAction.ALLOW, tried, dry_run=True),
+        EffectivePolicy("shop", "watch", AuthorizationAction.AUDIT, tried),
+    )
+    await shop.backend_accepts(MtlsMode.STRICT, *policies)
+
+    answers = [await shop.frontend.curl(f"http://named/{path}", *_via(views.NAMED)) for path in ("tried", "others")]
+    found, nothing = [await shop.backend.logged(f'"GET /{path} ') for path in ("tried", "others")]
+
+    assert [each.status for each in answers] == [200, 200]
+    assert "dry_run_deny_policy=ns[shop]-policy[deny]-rule[0]" in found
+    assert "dry_run_allow_result=allowed audited=true" in found
+    assert "dry_run_deny_policy=- dry_run_allow_result=denied audited=false" in nothing
+
+
 async def test_a_policy_holds_for_the_next_request_on_an_open_connection(shop: Shop) -> None:
     deny = EffectivePolicy("shop", "nobody", AuthorizationAction.DENY, (Rule(),))
     await shop.backend_accepts(MtlsMode.PERMISSIVE)

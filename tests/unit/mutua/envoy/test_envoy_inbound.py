@@ -253,9 +253,9 @@ def test_callers_prove_an_identity_of_a_trusted_domain_with_every_connection() -
         assert context.require_client_certificate.value
         assert context.disable_stateless_session_resumption
         assert context.disable_stateful_session_resumption
-        assert [(each.san_type, each.matcher.prefix) for each in expected] == [
-            (common_pb2.SubjectAltNameMatcher.URI, "spiffe://one.example/"),
-            (common_pb2.SubjectAltNameMatcher.URI, "spiffe://two.example/"),
+        assert [(each.san_type, each.matcher.safe_regex.regex) for each in expected] == [
+            (common_pb2.SubjectAltNameMatcher.URI, r"spiffe://one\.example/[-_.a-zA-Z0-9/]+"),
+            (common_pb2.SubjectAltNameMatcher.URI, r"spiffe://two\.example/[-_.a-zA-Z0-9/]+"),
         ]
         assert common.tls_params.tls_minimum_protocol_version == common_pb2.TlsParameters.TLSv1_3
         assert list(common.tls_params.ecdh_curves) == ["P-256"]
