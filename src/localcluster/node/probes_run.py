@@ -1,6 +1,7 @@
 """Asking containers how they are: HTTP, TCP, gRPC and commands, from the node's network to the pod's address."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -118,6 +119,9 @@ async def _tcp_connect(host: str, port: int) -> Answer:
 
 async def _grpc_check(address: str, service: str) -> Answer:
     """The gRPC health protocol. gRPC is loaded only here: few pods have such a probe, and it costs 20 MB."""
+    # Its handlers around fork() would start threads while this process is choosing a PID namespace for a container's
+    # first process. The kernel refuses threads then, and gRPC ends the process: here the whole cluster.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "false"
     import grpc.aio
     from google.protobuf.wrappers_pb2 import Int32Value, StringValue
 

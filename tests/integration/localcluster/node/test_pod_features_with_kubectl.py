@@ -1,5 +1,8 @@
 """What a pod may ask of its node beyond running: deadlines, last words, other images, a look inside, claims."""
 
+import sys
+import time
+
 import pytest
 from node_cluster import SLEEP, WAIT, Node, pod
 
@@ -79,6 +82,40 @@ def test_a_claims_files_outlive_pods_and_go_with_the_claim(node: Node) -> None:
     node.kubectl("delete", "pod", "reading", WAIT)
     node.kubectl("wait", "--for=delete", "pvc/data", WAIT)
     node.kubectl("wait", "--for=delete", "pv", "--all", WAIT)
+
+
+def test_a_grpc_probe_is_asked_and_containers_start_beside_it(node: Node) -> None:
+    server = (
+        "import concurrent.futures, grpc, time\n"
+        "class Health(grpc.GenericRpcHandler):\n"
+        "    def service(self, details):\n"
+        "        return grpc.unary_unary_rpc_method_handler(lambda request, context: b'\\x08\\x01')\n"
+        "server = grpc.server(concurrent.futures.ThreadPoolExecutor(1))\n"
+        "server.add_generic_rpc_handlers((Health(),))\n"
+        "server.add_insecure_port('0.0.0.0:9000')\n"
+        "server.start()\n"
+        "time.sleep(1000)\n"
+    )
+    healthy = pod("healthy", "")
+    healthy["spec"]["containers"][0] |= {
+        "command": [sys.executable, "-c", server],
+        "readinessProbe": {"grpc": {"port": 9000}, "periodSeconds": 1, "timeoutSeconds": 5},
+    }
+    silent = pod("silent", "")
+    listen = "import socket, time; s = socket.create_server(('', 9000)); print('up', flush=True); time.sleep(1000)"
+    silent["spec"]["containers"][0] |= {
+        "command": [sys.executable, "-c", listen],
+        "readinessProbe": {"grpc": {"port": 9000}, "timeoutSeconds": 60},
+    }
+    node.apply(healthy, silent)
+    node.ready("healthy")
+    while "up" not in node.kubectl("logs", "silent"):
+        time.sleep(0.1)
+    # While the node waits for an answer, gRPC must not get in the way of the containers that it starts.
+    for name in ("after-1", "after-2", "after-3"):
+        node.apply(pod(name, SLEEP))
+        node.ready(name)
+    node.kubectl("delete", "pod", "healthy", "silent", "after-1", "after-2", "after-3", "--now")
 
 
 def test_top_shows_who_uses_what(node: Node) -> None:
