@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from mutua.mesh import peer_authentication, view
-from mutua.mesh.proxy_view import ClientTlsMode, ObjectRef, Protocol
+from mutua.mesh.proxy_view import ClientTlsMode, Discovery, ObjectRef, OutboundPort, Protocol
 from mutua.mesh.services import Service
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
@@ -13,6 +13,13 @@ from mutua.reports.authorization import NOTHING_MATCHES, InForce
 _LINE = "--------------------\n"
 _PROXY = "istio-proxy"
 _RESERVED_UID = 1337
+_FOUND = {
+    Discovery.PUSHED: "Endpoints: as written, or selected",
+    Discovery.DNS: "Endpoints: all that the names resolve to, in the client's pod",
+    Discovery.DNS_ROUND_ROBIN: "Endpoints: one that the name resolves to, in the client's pod",
+    Discovery.ORIGINAL: "Endpoints: where the application's connection was going",
+    Discovery.NONE: "Endpoints: none, DYNAMIC_DNS is not supported",
+}
 
 
 def pod(
@@ -46,7 +53,7 @@ def service(found: Service, snapshot: MeshSnapshot) -> str:
     """One Service, with the rules of its clients and the modes of the workloads behind it."""
     workloads = [
         item
-        for item in snapshot.workloads.values()
+        for item in (*snapshot.workloads.values(), *snapshot.machines)
         if item.namespace == found.namespace and found.selector and found.selector <= item.labels
     ]
     if not workloads:
@@ -58,6 +65,40 @@ def service(found: Service, snapshot: MeshSnapshot) -> str:
         text += _LINE + "\n".join(_modes(snapshot, guarded[0])) + "\n"
     bare = sorted(item.name for item in workloads if not item.has_sidecar)
     return text + "".join(f"WARNING: {name} is not part of mesh; no Istio sidecar\n" for name in bare)
+
+
+def entry(host: str, namespace: str, snapshot: MeshSnapshot) -> str:
+    """A host of a ServiceEntry as clients of a namespace dial it; "" if they see none of that name."""
+    found = snapshot.parts.outbound.view(namespace, frozenset()).find(host)
+    if found is None or not found.is_entry:
+        return ""
+    lines = [f'ServiceEntry: {found.name}.{found.namespace} for "{found.host}"', f"   {_FOUND[found.discovery]}"]
+    dialled = (*found.addresses, *found.blocks)
+    if dialled:
+        lines.append(f"   Addresses: {', '.join(dialled)}")
+    load = {item.port: item.endpoints for item in snapshot.load(found.namespace, found.host)}
+    for port in found.ports:
+        protocol = "auto-detect" if port.protocol is Protocol.AUTO else port.protocol.value
+        lines.append(f"   Port: {port.name} {port.number}/{protocol}, {_dialled_with(port)}")
+        for endpoint in load.get(port.number, ()):
+            takes = " takes mutual TLS" if endpoint.mtls else ""
+            lines.append(f"      {endpoint.address}:{endpoint.port}{takes}")
+    lines += _rules_of(found.host, found.ports)
+    return "\n".join(lines) + "\n"
+
+
+def _dialled_with(port: OutboundPort) -> str:
+    """What clients protect connections with, in a few words."""
+    tls = port.tls
+    match tls.mode:
+        case ClientTlsMode.AUTO:
+            return "mutual TLS where it is taken"
+        case ClientTlsMode.DISABLE:
+            return "as the application sends it"
+        case ClientTlsMode.ISTIO_MUTUAL:
+            return "mutual TLS of the mesh"
+    secret = f" with secret {tls.credential_name}" if tls.credential_name else ""
+    return f"TLS ({tls.mode.value}){secret}"
 
 
 def _ports(spec: Mapping[str, Any]) -> Iterator[str]:
@@ -111,13 +152,16 @@ def _rules(snapshot: MeshSnapshot, found: Service) -> Iterator[str]:
     if client is None:
         return
     outbound = view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound
-    ports = next((item.ports for item in outbound.services if item.host == found.host), ())
+    yield from _rules_of(found.host, next((item.ports for item in outbound.services if item.host == found.host), ()))
+
+
+def _rules_of(host: str, ports: Iterable[OutboundPort]) -> Iterator[str]:
     by_rule: dict[ObjectRef, set[ClientTlsMode]] = {}
     for port in ports:
         if port.destination_rule:
             by_rule.setdefault(port.destination_rule, set()).add(port.tls.mode)
     for rule, modes in by_rule.items():
-        yield f'DestinationRule: {rule.name}.{rule.namespace} for "{found.host}"'
+        yield f'DestinationRule: {rule.name}.{rule.namespace} for "{host}"'
         told = ", ".join(sorted(mode.value for mode in modes if mode is not ClientTlsMode.AUTO))
         yield f"   Traffic Policy TLS Mode: {told}" if told else "   No Traffic Policy"
 

@@ -116,10 +116,13 @@ def _endpoints(snapshot: MeshSnapshot, call: Call) -> list[_Dialled]:
         server = call.server
         if server is None:
             return []
-        # Nobody asks for a certificate of whom no Service names: Istio's passthrough sends what the application sends.
-        step = Taken(Step.CLIENT, True, f"no Service is dialled: {Protection.NONE.value}")
         address = server.addresses[0] if server.addresses else NO_ADDRESS
         endpoint = Endpoint(address, call.port, False, server.service_account, server.namespace, server.name)
+        port = destination.at_address(snapshot, call.client, address, call.port) if call.client.has_sidecar else None
+        if port is not None:
+            return [_dialled(snapshot, call, port, endpoint)]
+        # Nobody asks for a certificate of whom no Service names: Istio's passthrough sends what the application sends.
+        step = Taken(Step.CLIENT, True, f"no Service is dialled: {Protection.NONE.value}")
         return [_Dialled(endpoint, Protection.NONE, step)]
     called = destination.of(snapshot, call.client, call.host, call.port)
     wanted = call.server.addresses if call.server is not None else None

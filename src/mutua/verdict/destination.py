@@ -28,6 +28,21 @@ def of(snapshot: MeshSnapshot, client: Workload, host: str, number: int) -> Dest
     return Destination(port, load.endpoints if load is not None else ())
 
 
+def at_address(snapshot: MeshSnapshot, client: Workload, address: str, number: int) -> OutboundPort | None:
+    """The port of a ServiceEntry by which a sidecar dials an address as it is; None if no entry is about it."""
+    outbound = view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound
+    return next(
+        (
+            port
+            for service in outbound.services
+            if service.discovery is Discovery.ORIGINAL and address in service.addresses
+            for port in service.ports
+            if port.number == number and not port.protocol.is_http  # requests are told apart by their host
+        ),
+        None,
+    )
+
+
 def _seen(snapshot: MeshSnapshot, client: Workload, host: str) -> OutboundService | None:
     return view.for_proxy(snapshot, view.Proxy(client.namespace, client.name)).outbound.find(host)
 

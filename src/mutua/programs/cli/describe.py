@@ -53,7 +53,7 @@ def service(
     name: Annotated[str, typer.Argument(metavar="NAME[.NAMESPACE]", show_default=False)] = "",
     ignore_unmeshed: Annotated[bool, typer.Option("--ignoreUnmeshed", hidden=True)] = False,
 ) -> None:
-    """A Service: its ports, its clients' rules, and the mode of what is behind it."""
+    """A Service, or a host of a ServiceEntry: its ports, its clients' rules, and the mode of what is behind it."""
     if not name:
         raise InvalidInputError("expecting service name", "for example `mutua x describe service web`")
 
@@ -63,6 +63,9 @@ def service(
         snapshot = live.snapshot(await live.world(kube, chosen))
         found = snapshot.service(namespace, first)
         if found is None:
+            entry = report.entry(name, chosen.namespace or kube.namespace, snapshot)
+            if entry:
+                return entry
             raise NotFoundError(
                 f'services "{first}" not found in namespace {namespace}',
                 f"`kubectl get services -n {namespace}` lists them",

@@ -111,3 +111,46 @@ def test_a_service_without_pods() -> None:
     found = snapshot.service("shop", "web")
 
     assert found is None or "no pods are behind" in describe.service(found, snapshot)
+
+
+ENTRY = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "ServiceEntry",
+    "metadata": {"namespace": "shop", "name": "machines"},
+    "spec": {
+        "hosts": ["vm.test"],
+        "location": "MESH_INTERNAL",
+        "resolution": "STATIC",
+        "addresses": ["240.0.0.1", "240.1.0.0/16"],
+        "ports": [
+            {"number": 80, "name": "http", "protocol": "HTTP"},
+            {"number": 443, "name": "tls", "protocol": "TLS"},
+        ],
+        "endpoints": [{"address": "192.0.2.7", "serviceAccount": "vm", "ports": {"http": 8080}}],
+    },
+}
+RULE = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "DestinationRule",
+    "metadata": {"namespace": "shop", "name": "vm"},
+    "spec": {
+        "host": "vm.test",
+        "trafficPolicy": {"portLevelSettings": [{"port": {"number": 443}, "tls": {"mode": "SIMPLE"}}]},
+    },
+}
+
+
+def test_a_host_of_a_service_entry() -> None:
+    assert describe.entry("vm.test", "shop", of(ENTRY, RULE)) == (
+        'ServiceEntry: machines.shop for "vm.test"\n'
+        "   Endpoints: as written, or selected\n"
+        "   Addresses: 240.0.0.1, 240.1.0.0/16\n"
+        "   Port: http 80/HTTP, mutual TLS where it is taken\n"
+        "      192.0.2.7:8080 takes mutual TLS\n"
+        "   Port: tls 443/TLS, TLS (SIMPLE)\n"
+        "      192.0.2.7:443 takes mutual TLS\n"
+        'DestinationRule: vm.shop for "vm.test"\n'
+        "   Traffic Policy TLS Mode: SIMPLE\n"
+    )
+    assert describe.entry("other.test", "shop", of(ENTRY)) == ""
+    assert describe.entry("web.shop.svc.cluster.local", "shop", of(SERVICE)) == ""

@@ -7,10 +7,10 @@ import pytest
 from mutua.api import decode
 from mutua.api.kinds import AnyObject
 from mutua.api.meshconfig import MeshConfig
-from mutua.mesh import build
+from mutua.mesh import build, view
 from mutua.mesh.objects import ObjectSet
-from mutua.mesh.proxy_view import ObjectRef
-from mutua.verdict import connection
+from mutua.mesh.proxy_view import Endpoint, ObjectRef
+from mutua.verdict import connection, destination
 from mutua.verdict.authorization import Authorization
 from mutua.verdict.connection import Protection, Verdict
 from mutua.verdict.request import Connection, HttpRequest
@@ -101,6 +101,27 @@ def test_ports_without_a_service_agree_with_istio(vector: dict[str, Any]) -> Non
     decision = Authorization(inbound.policies, inbound.trust).decide(asked, request)
     succeeds = verdict.succeeds and decision.allowed
     assert succeeds is (vector["expect"] == "success"), (verdict.reason, decision.reason)
+
+
+@pytest.mark.vectors("reachability", kind="passthrough")
+def test_what_is_sent_to_an_address_of_a_service_entry_agrees_with_istio(vector: dict[str, Any]) -> None:
+    port = vector["port"] | {"servicePort": 1, "workloadPort": 1}
+    config = [read(manifest) for manifest in vector["config"]]
+    snapshot = build.snapshot(ObjectSet.of([*deployed(vector["client"], 1, port), *config]), MeshConfig())
+    client = view.Proxy(vector["client"]["namespace"], vector["client"]["name"])
+    called = (vector["server"]["podIP"], vector["port"]["workloadPort"])
+    dialled = [
+        item
+        for service in view.for_proxy(snapshot, client).outbound.services
+        for item in service.ports
+        if (service.addresses, item.number) == ((called[0],), called[1]) and vector["client"]["sidecar"]
+    ]
+    sent = [connection.protection(item.tls, Endpoint(*called, False, "", "")) for item in dialled] or [Protection.NONE]
+    assert (sent == [Protection.MUTUAL_TLS]) is (vector["clientSends"] == "mtls")
+    workload = snapshot.workload(vector["client"]["namespace"], vector["client"]["name"])
+    assert workload is not None
+    port_at = destination.at_address(snapshot, workload, *called) if workload.has_sidecar else None
+    assert port_at == (dialled[0] if dialled else None)
 
 
 def echo(name: str, *, sidecar: bool = True) -> dict[str, Any]:
