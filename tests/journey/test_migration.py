@@ -179,6 +179,41 @@ def test_the_plan_names_all_three_and_why(story: Journey, eventually: Eventually
     assert "nothing is begun while that is so" in refused.stderr
 
 
+def test_the_log_the_ledger_and_the_metrics_tell_the_same_numbers(story: Journey, eventually: Eventually) -> None:
+    """What one client sent, once it sends no more: each request was a connection of its own."""
+    client = story.pod("legacy", NAMESPACE)
+    address = story.must("get", "pod", client, "-n", NAMESPACE, "-o", "jsonpath={.status.podIP}")
+    servers = story.must("get", "pods", "-n", NAMESPACE, "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}")
+    story.must("scale", "deployment/legacy", "-n", NAMESPACE, "--replicas=0")
+    story.must("wait", "--for=delete", f"pod/{client}", "-n", NAMESPACE, "--timeout=60s")
+
+    def in_log() -> int:
+        log = story.must("logs", "-n", "istio-system", "-l", "app=istiod", "--tail=-1")
+        told = re.findall(rf"client={NAMESPACE}/{client} server=(\S+) port=80 .*connections=(\d+)", log)
+        return sum(int(last) for last in dict(told).values())
+
+    def in_ledger() -> int:
+        return sum(item["connections"] for item in plan(story)[1].values() if f"{NAMESPACE}/legacy" in item["client"])
+
+    def in_metrics() -> int:
+        page = "import urllib.request as r; print(r.urlopen('http://127.0.0.1:15020/stats/prometheus').read().decode())"
+        told = [
+            story.must("exec", name, "-n", NAMESPACE, "-c", "istio-proxy", "--", "python3", "-c", page)
+            for name in servers.split()
+        ]
+        mine = [line for text in told for line in text.splitlines() if f'source_address="{address}"' in line]
+        return sum(int(line.rsplit(" ", 1)[1]) for line in mine if line.startswith("mutua_plaintext_requests_total"))
+
+    eventually(lambda: 0 < in_ledger() == in_metrics(), 20)
+    # The log tells an edge again once a minute.
+    eventually(lambda: in_log() == in_ledger(), 100)
+    story.must("scale", "deployment/legacy", "-n", NAMESPACE, "--replicas=1")
+    story.must("rollout", "status", "deployment/legacy", "-n", NAMESPACE, "--timeout=60s")
+    rows = json.loads(story.mutua("migrate", "status", "-n", NAMESPACE, "-o", "json").stdout)["workloads"]
+    (web_row,) = (row for row in rows if row["workload"] == "web")
+    assert web_row["plaintext"] >= in_metrics()
+
+
 def test_the_forgotten_client_rolls_the_run_back_and_no_other_request_is_lost(story: Journey) -> None:
     apply(story, web(SCRAPED), deployment("prometheus", calling(SCRAPER)))
     code, found = plan(story)

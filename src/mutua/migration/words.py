@@ -12,10 +12,10 @@ from mutua.migration.groups import Group
 from mutua.migration.machine import Migration, Progress, Stage
 from mutua.migration.plan import Plan
 from mutua.migration.scene import Evidence, Obstacle, Scene
-from mutua.reports.proxy_status import PlaintextSeen
 from mutua.reports.table import render
+from mutua.reports.traffic import EdgeTraffic, SeenBy
 
-STATUS_HEADER = ("WORKLOAD", "PODS", "MODE", "DECIDED BY", "PLAINTEXT", "BLOCKED BY")
+STATUS_HEADER = ("WORKLOAD", "PODS", "MODE", "DECIDED BY", "MTLS", "PLAINTEXT", "BLOCKED BY")
 _MINUTE, _HOUR = 60, 3600
 
 
@@ -63,29 +63,36 @@ def verdict(plan: Plan) -> str:
 
 
 class WorkloadStatus(msgspec.Struct, frozen=True):
-    """One workload: what it accepts, who says so, how many connections came in plaintext, and who is in the way."""
+    """One workload: what it accepts, who says so, and who is in the way.
+
+    `mutual_tls` and `plaintext` count what came so, requests where they are read and connections elsewhere, since its
+    sidecars started.
+    """
 
     workload: str
     pods: int
     mode: str
     decided_by: str
+    mutual_tls: int
     plaintext: int
     blocked_by: tuple[str, ...]
 
 
-def status_rows(found: Scene, plan: Plan, seen: Iterable[PlaintextSeen]) -> list[WorkloadStatus]:
+def status_rows(found: Scene, plan: Plan, traffic: Iterable[EdgeTraffic]) -> list[WorkloadStatus]:
     """Every workload with a sidecar, by name."""
-    counted: dict[str, int] = {}
-    for edge in seen:
-        if edge.server.partition("/")[0] == found.namespace and not edge.refused:
-            name = found.workload_of(edge.server.partition("/")[2])
-            counted[name] = counted.get(name, 0) + edge.connections
+    secure: dict[str, int] = {}
+    plain: dict[str, int] = {}
+    for edge in traffic:
+        if edge.destination_namespace == found.namespace and edge.seen_by is SeenBy.SERVER:
+            secure[edge.destination_workload] = secure.get(edge.destination_workload, 0) + edge.mutual_tls
+            plain[edge.destination_workload] = plain.get(edge.destination_workload, 0) + edge.plaintext
     return [
         WorkloadStatus(
             group.name,
             len(group.pods),
             *_mode(found.now, found.namespace, group),
-            counted.get(group.name, 0),
+            sum(secure.get(owner, 0) for owner in _owners(found, group)),
+            sum(plain.get(owner, 0) for owner in _owners(found, group)),
             tuple(sorted({item.client for item in plan.blockers if item.server in ("", group.name)})),
         )
         for group in found.groups
@@ -100,6 +107,7 @@ def status_table(rows: Iterable[WorkloadStatus]) -> str:
             str(item.pods),
             item.mode,
             item.decided_by,
+            str(item.mutual_tls),
             str(item.plaintext),
             ", ".join(item.blocked_by) or "-",
         )
@@ -196,6 +204,12 @@ def _obstacle(item: Obstacle, now: datetime) -> Iterator[str]:
         yield f"      cure: {item.cure}"
     if item.dry_run:
         yield f"      dry run: {item.dry_run} would have refused it"
+
+
+def _owners(found: Scene, group: Group) -> set[str]:
+    """What metrics call the workload: it is several where one's selector means another's pods too."""
+    pods = (found.now.workload(found.namespace, pod) for pod in group.pods)
+    return {workload.owner or workload.name for workload in pods if workload is not None}
 
 
 def _mode(snapshot: MeshSnapshot, namespace: str, group: Group) -> tuple[str, str]:

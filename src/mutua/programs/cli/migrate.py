@@ -68,14 +68,19 @@ def status(context: typer.Context, to: Target = "STRICT", output: Output = "shor
 
     target, window, wanted = _target(to), _duration("--since", since), common.output_format(output)
 
-    async def work(kube: KubeClient, chosen: Options) -> tuple[Scene, list[PlaintextSeen], Record]:
+    async def work(
+        kube: KubeClient, chosen: Options
+    ) -> tuple[Scene, list[PlaintextSeen], control_plane.Traffic, Record]:
         cluster = Cluster(kube, chosen, chosen.namespace or kube.namespace)
         seen = await control_plane.plaintext(kube, chosen)
-        return await cluster.scene(target, window), seen, await cluster.record()
+        traffic = await control_plane.traffic(kube, chosen, cluster.namespace)
+        return await cluster.scene(target, window), seen, traffic, await cluster.record()
 
-    scene, seen, record = common.with_kube(context, work)
+    scene, seen, traffic, record = common.with_kube(context, work)
+    for silent in traffic.silent:
+        common.say(f"Warning: not counted: {silent}")
     made = plans.make(scene, seen)
-    rows = words.status_rows(scene, made, seen)
+    rows = words.status_rows(scene, made, traffic.edges)
     if wanted is not common.OutputFormat.SHORT:
         common.print_object({"workloads": rows, "record": record}, wanted)
         return

@@ -10,13 +10,14 @@ from mutua.analysis.inputs import World
 from mutua.api import decode
 from mutua.mesh.objects import ObjectSet
 from mutua.mesh.proxy_view import MtlsMode
+from mutua.migration import machine, words
 from mutua.migration import plan as plans
 from mutua.migration import scene as scenes
-from mutua.migration import words
-from mutua.migration.machine import Progress, Step
+from mutua.migration.machine import Before, Migration, Observation, Progress, Refusal, Step
 from mutua.migration.plan import Plan
-from mutua.migration.scene import Evidence, Obstacle
+from mutua.migration.scene import Evidence, Obstacle, Scene
 from mutua.reports.proxy_status import PlaintextSeen
+from mutua.reports.traffic import EdgeTraffic, SeenBy, Unit
 from mutua.verdict.plaintext import NO_SIDECAR
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -83,11 +84,15 @@ def service(name: str = "web", port: int = 80) -> list[dict[str, Any]]:
 def planned(
     *documents: dict[str, Any], seen: tuple[PlaintextSeen, ...] = (), target: MtlsMode = MtlsMode.STRICT
 ) -> Plan:
+    return plans.make(made_scene(*documents, target=target), seen)
+
+
+def made_scene(*documents: dict[str, Any], target: MtlsMode = MtlsMode.STRICT) -> Scene:
     decoded = [decode.any_from_mapping(document) for document in documents]
     values = [item.value for item in decoded if item.value is not None]
     assert len(values) == len(documents), [item.findings for item in decoded]
     world = World(ObjectSet.of(values), is_complete=True)
-    return plans.make(scenes.scene(world, "shop", target, {NODE}, NOW, timedelta(hours=1)), seen)
+    return scenes.scene(world, "shop", target, {NODE}, NOW, timedelta(hours=1))
 
 
 def spoke(
@@ -295,3 +300,62 @@ def test_the_plan_in_words() -> None:
 )
 def test_spans_of_time_are_short(seconds: float, text: str) -> None:
     assert words.span(seconds) == text
+
+
+def test_the_state_of_each_workload_in_a_table() -> None:
+    found = made_scene(WEB, pod("api", "10.0.0.3"), policy("PERMISSIVE"))
+    plan = plans.make(found, (spoke("192.0.2.1"),))
+
+    def edge(workload: str, seen_by: SeenBy = SeenBy.SERVER, **numbers: int) -> EdgeTraffic:
+        ends = ("shop", "load", "", "", "shop", workload, "", 80, "http", Unit.REQUESTS, seen_by)
+        return EdgeTraffic(*ends, **numbers)
+
+    traffic = (
+        edge("web", mutual_tls=5, plaintext=2),
+        edge("web", mutual_tls=1),
+        edge("web", SeenBy.CLIENT, mutual_tls=9),
+        edge("other", plaintext=9),
+    )
+    assert words.status_table(words.status_rows(found, plan, traffic)).splitlines() == [
+        "WORKLOAD  PODS  MODE        DECIDED BY    MTLS  PLAINTEXT  BLOCKED BY",
+        "api       1     PERMISSIVE  shop/default  0     0          -",
+        "web       1     PERMISSIVE  shop/default  6     2          192.0.2.1",
+    ]
+
+
+def test_a_run_is_told_step_by_step() -> None:
+    def step(progress: Progress) -> Step:
+        return Step("web", (("app", "web"),), progress)
+
+    state = Migration(
+        namespace="shop",
+        target=MtlsMode.STRICT,
+        steps=(step(Progress.PENDING),),
+        rest=(),
+        before=Before(),
+        soak_seconds=600,
+        rollback_on=1,
+        forced=False,
+        by="ann",
+        began=NOW,
+        since=NOW,
+    )
+    said, seen = [], Observation(NOW)
+    refusal = Refusal("web", "shop/legacy", "shop/web-abc-1", 80, 1, NO_SIDECAR, NOW)
+    for following in (seen, seen, Observation(NOW, refusals=(refusal,)), Observation(NOW + timedelta(seconds=0.7))):
+        after = machine.advance(state, following)
+        said += words.transition(state, after)
+        state = after
+
+    assert said == [
+        "web: STRICT is being applied",
+        "web: live on all proxies; watched for 10m",
+        "✘ shop/legacy was refused by shop/web-abc-1:80 (1 refused): the client has no sidecar",
+        "rolling back: web",
+        "rolled back, confirmed by all proxies 0.7 s after the first refusal",
+        "stopped; all is as it was before",
+    ]
+    assert words.outcome(state, NOW) == (
+        "2026-01-01 12:00 by ann, to STRICT: stopped: shop/legacy was refused by shop/web-abc-1:80 (1 refused): the"
+        " client has no sidecar; rolled back: web"
+    )
