@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from mutua.envoy.telemetry_tags import UNKNOWN, Names
 from mutua.mesh import owners
 
 SDS_CLUSTER = "sds-grpc"
@@ -51,19 +52,11 @@ _STATS_SUFFIXES = ("downstream_cx_active", "downstream_rq_active", "downstream_c
 Json = dict[str, Any]
 
 
-class Own(msgspec.Struct, frozen=True):
-    """The variables of Envoy's environment that say which workload it stands beside, and their values.
+PEER_VARIABLE = "MUTUA_PEER"
+"""The variable of Envoy's environment that says which workload it stands beside.
 
-    Configuration refers to the variables, so that it is the same for all proxies that share it.
-    """
-
-    workload: str = "MUTUA_WORKLOAD"
-    namespace: str = "MUTUA_NAMESPACE"
-    app: str = "MUTUA_APP"
-    canonical_service: str = "MUTUA_CANONICAL_SERVICE"
-
-
-OWN = Own()
+Configuration refers to it, so that it is the same for all proxies that share it.
+"""
 
 
 class Address(msgspec.Struct, frozen=True):
@@ -97,17 +90,17 @@ def node_id(address: str, pod: str, namespace: str, cluster_domain: str = "clust
     return f"sidecar~{address}~{pod}.{namespace}~{namespace}.svc.{cluster_domain}"
 
 
-def environment(settings: BootstrapSettings) -> dict[str, str]:
-    """The variables that `OWN` names, as the node's metadata has them."""
+def own_names(settings: BootstrapSettings) -> Names:
+    """What metrics call the workload that the proxy stands beside."""
     metadata = settings.metadata
     labels = metadata.get("LABELS") or {}
-    workload = str(metadata.get("WORKLOAD_NAME") or metadata.get("NAME") or "unknown")
-    return {
-        OWN.workload: workload,
-        OWN.namespace: str(metadata.get("NAMESPACE") or "unknown"),
-        OWN.app: owners.app(labels) or "unknown",
-        OWN.canonical_service: owners.canonical_service(labels, workload),
-    }
+    workload = str(metadata.get("WORKLOAD_NAME") or metadata.get("NAME") or UNKNOWN)
+    return Names(
+        workload,
+        str(metadata.get("NAMESPACE") or UNKNOWN),
+        owners.app(labels) or UNKNOWN,
+        owners.canonical_service(labels, workload),
+    )
 
 
 _WATCHDOG: Json = {"miss_timeout": "2s", "megamiss_timeout": "10s"}

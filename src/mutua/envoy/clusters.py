@@ -11,10 +11,11 @@ from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from google.protobuf import wrappers_pb2
 
-from mutua.envoy import endpoints, names, telemetry, tls, traffic
+from mutua.envoy import endpoints, names, telemetry, telemetry_tags, tls, traffic
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import duration, packed, struct
 from mutua.envoy.resource_set import CLUSTER, Resource, resource
+from mutua.envoy.telemetry_tags import UNKNOWN
 from mutua.mesh.proxy_view import (
     ClientTlsMode,
     Discovery,
@@ -156,7 +157,7 @@ def inbound_passthrough(mesh: MeshView) -> Resource:
 def passthrough(mesh: MeshView) -> Resource:
     """Any destination that the mesh does not know, as the application dialled it."""
     cluster = _original_destination(_cluster(mesh, names.PASSTHROUGH_CLUSTER))
-    _describe(cluster, telemetry.UNKNOWN, names.PASSTHROUGH_CLUSTER, telemetry.UNKNOWN, 0)
+    _describe(cluster, UNKNOWN, names.PASSTHROUGH_CLUSTER, UNKNOWN, 0)
     cluster.typed_extension_protocol_options[HTTP_PROTOCOL_OPTIONS].CopyFrom(packed(_http_options(Protocol.AUTO)))
     return resource(names.PASSTHROUGH_CLUSTER, CLUSTER, cluster)
 
@@ -164,14 +165,14 @@ def passthrough(mesh: MeshView) -> Resource:
 def blackhole(mesh: MeshView) -> Resource:
     """Nowhere."""
     cluster = _cluster(mesh, names.BLACKHOLE_CLUSTER)
-    _describe(cluster, telemetry.UNKNOWN, names.BLACKHOLE_CLUSTER, telemetry.UNKNOWN, 0)
+    _describe(cluster, UNKNOWN, names.BLACKHOLE_CLUSTER, UNKNOWN, 0)
     return _refusing(cluster)
 
 
 def _describe(cluster: Any, host: str, name: str, namespace: str, port: int) -> None:
     """What metrics call the cluster: as configured, never as a request calls it."""
-    described = {"host": host, "name": name, "namespace": namespace, "port": str(port)}
-    cluster.metadata.filter_metadata[telemetry.METADATA].CopyFrom(struct(described))
+    way = telemetry_tags.way("source", UNKNOWN, host, name, namespace, port)
+    cluster.metadata.filter_metadata[telemetry.METADATA].CopyFrom(struct({"way": way}))
 
 
 def _cluster(mesh: MeshView, name: str) -> Any:

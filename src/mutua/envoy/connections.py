@@ -49,7 +49,7 @@ def inbound_requests(mesh: MeshView, stat_prefix: str, routes: Any, filters: lis
         _Manager.SetCurrentClientCertDetails(subject=wrappers_pb2.BoolValue(value=True), uri=True, dns=True)
     )
     # Only a sidecar introduces itself; what comes in plaintext may be from anybody.
-    forgeable = FORGEABLE_HEADERS if served.mutual_tls else (*FORGEABLE_HEADERS, *telemetry.PEER_HEADERS.values())
+    forgeable = FORGEABLE_HEADERS if served.mutual_tls else (*FORGEABLE_HEADERS, telemetry.PEER_HEADER)
     if not served.mutual_tls:
         manager.access_log.extend(access_log.of_open_plaintext_requests())
         manager.access_log_options.access_log_flush_interval.CopyFrom(duration(access_log.OPEN_SECONDS))

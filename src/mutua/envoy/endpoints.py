@@ -11,6 +11,7 @@ from mutua.envoy import names, telemetry
 from mutua.envoy.memo import remembered
 from mutua.envoy.pack import struct
 from mutua.envoy.resource_set import ENDPOINT, Resource, resource
+from mutua.envoy.telemetry_tags import Names
 from mutua.mesh import owners
 from mutua.mesh.proxy_view import Endpoint, LoadAssignment
 
@@ -62,9 +63,8 @@ def _endpoint(endpoint: Endpoint, addressable: bool) -> Any:
     service = owners.canonical_service(labels, endpoint.workload)
     metadata["istio"].CopyFrom(struct({"workload": f"{endpoint.workload};{endpoint.namespace};{service};;"}))
     if endpoint.workload:
-        names = {"workload": endpoint.workload, "namespace": endpoint.namespace, "app": owners.app(labels)}
-        known = {key: value for key, value in (names | {"canonical_service": service}).items() if value}
-        metadata[telemetry.METADATA].CopyFrom(struct(known))
+        peer = Names(endpoint.workload, endpoint.namespace, owners.app(labels), service)
+        metadata[telemetry.METADATA].CopyFrom(struct({"peer": peer.text}))
     if endpoint.mtls:
         # Here, and not on the cluster: a server's change of mode then touches endpoints only and drops no connection.
         metadata[TRANSPORT_SOCKET_MATCH].CopyFrom(struct({TLS_MODE_KEY: TLS_MODE_ISTIO}))

@@ -8,7 +8,7 @@ import msgspec
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_pb2
 
-from mutua.envoy import access_log, clusters, connections, listeners, names, routes, telemetry, tls
+from mutua.envoy import access_log, clusters, connections, listeners, names, routes, tls
 from mutua.envoy.endpoints import socket_address
 from mutua.envoy.filters import order
 from mutua.envoy.filters.rbac import Providers
@@ -142,20 +142,18 @@ class _Parts:
         named = mesh.telemetry
         self._for_requests = {known: order.inbound_http(view, providers, named=known) for known in {named, False}}
         self._for_bytes = order.inbound_tcp(view, providers)
-        self._first = [telemetry.remember_peer_namespace()] if mesh.telemetry else []
         self._tls_for_requests = tls.server(mesh, view.trust, tls.HTTP_SERVER_ALPN)
         self._tls_for_bytes = tls.server(mesh, view.trust, tls.TCP_SERVER_ALPN)
         self._handshake_timeout = duration(HANDSHAKE_TIMEOUT_SECONDS)
 
     def chain(self, way: Way, name: str, served: Served, cluster: str) -> Any:
         """The chain for connections of one kind to one port (0: any) and on to `cluster`; routes have its name."""
-        filters = list(self._first) if way.mutual_tls else []
         if way.http:
             stat_prefix = f"inbound_{names.address_listener(names.ANY_ADDRESS, served.port)}"
             for_requests = self._for_requests[way.mutual_tls and self._mesh.telemetry]
-            filters.append(connections.inbound_requests(self._mesh, stat_prefix, cluster, for_requests, served))
+            filters = [connections.inbound_requests(self._mesh, stat_prefix, cluster, for_requests, served)]
         else:
-            filters += [*self._for_bytes, connections.bytes_in(self._mesh, cluster, served)]
+            filters = [*self._for_bytes, connections.bytes_in(self._mesh, cluster, served)]
         transport_socket = self._tls_for_requests if way.http else self._tls_for_bytes
         return listeners.filter_chain(
             name,

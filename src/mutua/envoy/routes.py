@@ -89,7 +89,7 @@ def inbound(cluster: str, port: int, told: Mapping[str, Any]) -> Resource:
     """
     route = _route(route_components_pb2.RouteAction(cluster=cluster, timeout=duration(0)))
     configuration = _configuration(cluster, [_virtual_host(names.inbound_virtual_host(port), ["*"], [route])])
-    configuration.request_headers_to_remove.extend(telemetry.PEER_HEADERS.values())
+    configuration.request_headers_to_remove.append(telemetry.PEER_HEADER)
     for name, config in told.items():
         configuration.typed_per_filter_config[name].CopyFrom(config)
     return resource(cluster, ROUTE, configuration)
@@ -175,10 +175,10 @@ def _unknown(mesh: MeshView) -> Any:
 
 
 def _introduction(mesh: MeshView, service: OutboundService, number: int) -> tuple[Any, ...]:
-    """The headers that tell a server of the mesh which workload calls. Nobody outside gets them."""
+    """The header that tells a server of the mesh which workload calls. Nobody outside gets it."""
     port = next((port for port in service.ports if port.number == number), None)
     meshed = port and port.identities and port.tls.mode in (ClientTlsMode.AUTO, ClientTlsMode.ISTIO_MUTUAL)
-    return telemetry.own_names() if mesh.telemetry and meshed else ()
+    return telemetry.introduction() if mesh.telemetry and meshed else ()
 
 
 def _virtual_host(name: str, domains: list[str], routes: list[Any], headers: Iterable[Any] = ()) -> Any:

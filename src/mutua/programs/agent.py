@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from mutua.envoy.bootstrap import ADMIN_PORT, READINESS_PORT, bootstrap, environment
+from mutua.envoy.bootstrap import ADMIN_PORT, PEER_VARIABLE, READINESS_PORT, bootstrap, own_names
 from mutua.errors import MutuaError, UnavailableError
 from mutua.programs import agent_settings
 from mutua.programs.agent_settings import AgentSettings
@@ -82,7 +82,7 @@ def _start_envoy(settings: AgentSettings) -> "subprocess.Popen[bytes]":
         *("--log-level", settings.proxy_log_level),
         *("--component-log-level", settings.component_log_level),
     ]
-    return processes.start(command, os.environ | environment(settings.bootstrap))
+    return processes.start(command, os.environ | {PEER_VARIABLE: own_names(settings.bootstrap).text})
 
 
 def _labels() -> str:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterable
 
+from mutua.envoy.bootstrap import own_names
 from mutua.errors import UnavailableError
 from mutua.programs.agent_identity import Condition
 from mutua.programs.agent_settings import AgentSettings
@@ -25,7 +26,7 @@ async def serve(settings: AgentSettings, stop: Callable[[], None], own: Callable
     probes = AppProbes(settings.app_probes, settings.pod_address, settings.config_folder)
     application = agent_status.application(
         probes.routes(),
-        AgentMetrics(ports.admin_port, settings.pod_address, settings.scrape, own).routes(),
+        AgentMetrics(ports.admin_port, settings.pod_address, own_names(ports), settings.scrape, own).routes(),
         agent_status.own_routes(ports.readiness_port, stop),
     )
     try:

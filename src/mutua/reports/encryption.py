@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from mutua.envoy import telemetry
+from mutua.envoy import telemetry, telemetry_tags
 from mutua.reports import exposition
 from mutua.reports.table import render
 from mutua.verdict.connection import Protection
@@ -269,7 +269,7 @@ def table(edges: Iterable[Edge]) -> str:
 
 
 def _identity(principal: str) -> str:
-    return "" if principal == telemetry.UNKNOWN else principal
+    return "" if principal == telemetry_tags.UNKNOWN else principal
 
 
 def _short(server: str) -> str:

@@ -4,10 +4,13 @@ import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
+from mutua.envoy import telemetry_tags
 from mutua.envoy.bootstrap import STATS_SCOPE
+from mutua.envoy.telemetry_tags import Names
 
-_PREFIX: Final = f"envoy_{STATS_SCOPE}_".encode()
-_OURS: Final = re.compile(rb"^(# TYPE )?" + _PREFIX, re.MULTILINE)
+_PREFIX: Final = f"envoy_{STATS_SCOPE}_"
+_TYPE: Final = "# TYPE "
+_TYPE_PREFIX: Final = _TYPE + _PREFIX
 _RESERVED: Final = re.compile(
     rb"^(?:#[ \t]+(?:TYPE|HELP|UNIT)[ \t]+)?(?:istio_|envoy_|mutua_)[^\n]*(?:\n|\Z)", re.MULTILINE
 )
@@ -26,13 +29,36 @@ class Sample(NamedTuple):
     value: float
 
 
-def envoy_page(page: bytes) -> bytes:
-    """Envoy's page with the mesh's metrics under their own names.
+def envoy_page(page: bytes, own: Names) -> bytes:
+    """Envoy's page with the mesh's metrics under Istio's names and labels. `own`: the workload whose Envoy it is.
 
-    A label's value is what a peer sent at times: bytes that are no UTF-8 would make a scraper refuse the whole page.
+    A label's value is what a peer sent at times: bytes that are no UTF-8 would make a scraper refuse the whole page,
+    and two texts that mean the same labels would be one series twice.
     """
-    renamed = _OURS.sub(rb"\1", page)
-    return renamed if _is_utf8(renamed) else renamed.decode("utf-8", "replace").encode()
+    lines: list[str] = []
+    places: dict[str, int] = {}
+    blocks: dict[str, str] = {}
+    for line in page.decode("utf-8", "replace").split("\n"):
+        if not line.startswith((_PREFIX, _TYPE_PREFIX)):
+            lines.append(line)
+            continue
+        if line[0] == "#":
+            lines.append(_TYPE + line.removeprefix(_TYPE_PREFIX))
+            continue
+        found = _SAMPLE.match(line.removeprefix(_PREFIX))
+        if found is None:
+            continue
+        block, bucket = _without_bucket(found[2] or "")
+        if block not in blocks:
+            blocks[block] = _printed(telemetry_tags.labels(_tags(block), own))
+        series, value = f"{found[1]}{{{blocks[block]}{bucket}}}", found[3]
+        if series in places:
+            earlier = lines[places[series]].removeprefix(f"{series} ")
+            lines[places[series]] = f"{series} {float(earlier) + float(value):.15g}"
+        else:
+            places[series] = len(lines)
+            lines.append(f"{series} {value}")
+    return "\n".join(lines).encode()
 
 
 def application_page(page: bytes) -> bytes:
@@ -42,19 +68,38 @@ def application_page(page: bytes) -> bytes:
     return page if not page or page.endswith(b"\n") else page + b"\n"
 
 
-def samples(page: bytes) -> Iterator[Sample]:
-    """The samples of the mesh's metrics on Envoy's page, under their own names; what cannot be read is left out."""
-    for line in envoy_page(page).decode().split("\n"):
-        if not line or line[0] == "#":
-            continue
-        found = _SAMPLE.match(line)
+def samples(page: bytes, own: Names = Names()) -> Iterator[Sample]:  # noqa: B008 - a value that never changes
+    """The samples of the mesh's metrics on Envoy's page, as `envoy_page` has them; what cannot be read is left out."""
+    blocks: dict[str, dict[str, str]] = {}
+    for line in page.decode("utf-8", "replace").split("\n"):
+        found = _SAMPLE.match(line.removeprefix(_PREFIX)) if line.startswith(_PREFIX) else None
         if found is None:
             continue
         try:
             value = float(found[3])
         except ValueError:
             continue
-        yield Sample(found[1], {key: _unescaped(text) for key, text in _LABEL.findall(found[2] or "")}, value)
+        block = found[2] or ""
+        if block not in blocks:
+            blocks[block] = telemetry_tags.labels(_tags(block), own)
+        yield Sample(found[1], blocks[block], value)
+
+
+def _without_bucket(block: str) -> tuple[str, str]:
+    start = block.rfind(',le="')
+    return (block, "") if start < 0 else (block[:start], block[start:])
+
+
+def _tags(block: str) -> dict[str, str]:
+    return {key: _unescaped(text) for key, text in _LABEL.findall(block)}
+
+
+def _printed(labels: dict[str, str]) -> str:
+    return ",".join(f'{key}="{_escaped(text)}"' for key, text in labels.items())
+
+
+def _escaped(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
 
 
 def _unescaped(text: str) -> str:

@@ -59,7 +59,7 @@ class EdgeTraffic(msgspec.Struct, frozen=True):
     errors: int = 0
     denied: int = 0
     refused: int = 0
-    duration_sum_milliseconds: float = 0.0  # of all requests in `count`
+    duration_sum_milliseconds: float = 0.0  # of all requests in `count`; 0 = not known
 
     @property
     def ends(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from starlette.routing import Route
 
 from mutua.capture import PASSTHROUGH_SOURCE
 from mutua.envoy.bootstrap import ENVOY_PAGE
+from mutua.envoy.telemetry_tags import Names
 from mutua.errors import UnavailableError
 from mutua.injection.scrape import MERGED_PAGE, Scrape
 from mutua.reports import exposition
@@ -31,9 +32,15 @@ class AgentMetrics:
     """Answers scrapers. Scrapes at the same time share one answer, so that they ask an application once."""
 
     def __init__(
-        self, admin_port: int, pod_address: str, application: Scrape | None, own: Callable[[], Iterable[Sample]]
+        self,
+        admin_port: int,
+        pod_address: str,
+        names: Names,
+        application: Scrape | None,
+        own: Callable[[], Iterable[Sample]],
     ) -> None:
-        """`own`: what the agent itself has to tell."""
+        """`names`: what metrics call the workload. `own`: what the agent itself has to tell."""
+        self._names = names
         self._admin_port = admin_port
         self._host = pod_address
         self._source = PASSTHROUGH_SOURCE[ip_address(pod_address).version].partition("/")[0]
@@ -86,7 +93,7 @@ class AgentMetrics:
         )
         if status != _OK:
             raise UnavailableError(f"Envoy answers /stats/prometheus with {status}")
-        return await asyncio.to_thread(exposition.envoy_page, page)
+        return await asyncio.to_thread(exposition.envoy_page, page, self._names)
 
     async def _applications_part(self) -> bytes:
         """The application's own page, from the pod's own address and from nowhere else: redirects are not followed."""

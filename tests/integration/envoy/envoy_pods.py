@@ -18,6 +18,7 @@ from cryptography import x509
 
 from fakes.issuing_authority import Authority, Issued
 from mutua.envoy import bootstrap as bootstraps
+from mutua.envoy.telemetry_tags import Names
 from mutua.mesh.proxy_view import ProxyView
 from mutua.secret import Secret
 from mutua.servers.credentials import ServingTls, TlsMaterial
@@ -147,9 +148,16 @@ class Mesh:
                 endpoint = {"address": {"pipe": {"path": f"{self.directory}/xds.sock"}}}
                 cluster["load_assignment"]["endpoints"] = [{"lb_endpoints": [{"endpoint": endpoint}]}]
         (pod.directory / "bootstrap.json").write_text(json.dumps(document))
-        own = (f"{key}={value}" for key, value in bootstraps.environment(settings).items())
+        pod.names = bootstraps.own_names(settings)
         pod.start(
-            *("env", *own, envoy_binary(), "-c", str(pod.directory / "bootstrap.json"), "--use-dynamic-base-id"),
+            *(
+                "env",
+                f"{bootstraps.PEER_VARIABLE}={pod.names.text}",
+                envoy_binary(),
+                "-c",
+                str(pod.directory / "bootstrap.json"),
+                "--use-dynamic-base-id",
+            ),
             *("--concurrency", "1", "--log-level", "warning", "--file-flush-interval-msec", "50"),
             *("--drain-strategy", "immediate", "--drain-time-s", "5"),
         )
@@ -188,6 +196,7 @@ class Pod:
     """One pod: its namespace, its processes, what it can be asked."""
 
     certificate: Issued
+    names: Names  # what metrics call it
 
     def __init__(self, mesh: Mesh, name: str, namespace: str, address: str, network: str) -> None:
         self.mesh, self.name, self.namespace, self.address, self.network = mesh, name, namespace, address, network

@@ -25,7 +25,7 @@ def inbound_http(view: InboundView, providers: Providers = (), *, named: bool = 
     custom, *others = ACTIONS
     tokens = jwt_authn.http_filter(view.token_rules)
     return [
-        *([telemetry.remember_peer_names()] if named else []),
+        *([telemetry.remember_peer()] if named else []),
         rbac.http_filter(custom),
         *map(ext_authz.http_filter, providers),
         *([tokens] if tokens is not None else []),

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 
+from mutua.envoy.telemetry_tags import Names
 from mutua.mesh.snapshot import MeshSnapshot
 from mutua.mesh.workloads import Workload
 from mutua.reports import traffic
@@ -83,7 +84,7 @@ class MeshTraffic:
             if read.trouble:
                 silent.append(f"{read.target.key}: {read.trouble}")
             elif name is not None:
-                sidecars.append(Sidecar(name, samples(read.page)))
+                sidecars.append(Sidecar(name, samples(read.page, Names(name.workload, name.namespace))))
         edges = traffic.edges(sidecars, self._ledger(), self._directory)
         return TrafficPage(self._replica, tuple(each for each in edges if _touches(each, namespace)), tuple(silent))
 

@@ -73,8 +73,8 @@ def filters(made: ProxyView) -> tuple[list[str], list[str]]:
             manager = http_connection_manager_pb2.HttpConnectionManager()
             last.typed_config.Unpack(manager)
             http = [each.name for each in manager.http_filters]
-        elif len(chain.filters) > 2:
-            tcp = [each.name for each in chain.filters[1:-1]]
+        elif len(chain.filters) > 1:
+            tcp = [each.name for each in chain.filters[:-1]]
     return http, tcp
 
 

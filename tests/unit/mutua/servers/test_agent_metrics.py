@@ -12,13 +12,22 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from mutua.envoy.telemetry_tags import Names
 from mutua.injection.scrape import Scrape
 from mutua.servers import agent_metrics, http
 from mutua.servers.admin import Sample
 from mutua.servers.agent_metrics import AgentMetrics
 
 ADDRESS = "127.0.0.1"
-ENVOY = 'envoy_mutua_istio_requests_total{a="b"} 7\n'
+ENVOY = 'envoy_mutua_istio_requests_total{way="destination;none;a;b;c;80"} 7\n'
+
+SERIES = (
+    'istio_requests_total{reporter="destination",source_workload="unknown",source_workload_namespace="unknown",'
+    'source_app="unknown",source_canonical_service="unknown",source_principal="unknown",destination_workload="web",'
+    'destination_workload_namespace="shop",destination_app="web",destination_canonical_service="web",'
+    'destination_principal="unknown",destination_service="a",destination_service_name="b",'
+    'destination_service_namespace="c",destination_port="80",connection_security_policy="none"}'
+)
 
 
 @contextlib.asynccontextmanager
@@ -39,7 +48,9 @@ async def envoy(_request: Request) -> Response:
 @contextlib.asynccontextmanager
 async def pages(scrape: Scrape | None, answer: Callable[[Request], Any] = envoy) -> AsyncIterator[httpx2.AsyncClient]:
     async with serving(answer) as admin:
-        metrics = AgentMetrics(admin, ADDRESS, scrape, lambda: [Sample("istio_agent_x", 1)])
+        metrics = AgentMetrics(
+            admin, ADDRESS, Names("web", "shop", "web", "web"), scrape, lambda: [Sample("istio_agent_x", 1)]
+        )
         transport = httpx2.ASGITransport(Starlette(routes=metrics.routes()))
         async with httpx2.AsyncClient(transport=transport, base_url="http://agent") as client:
             yield client
@@ -53,9 +64,9 @@ async def test_one_page_shows_envoy_the_application_and_the_agent() -> None:
     async with serving(application) as port, pages(Scrape(port, "/own")) as client:
         answer = await client.get("/stats/prometheus")
         assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
-        assert answer.text.startswith('istio_requests_total{a="b"} 7\nup 1\n')
+        assert answer.text.startswith(f"{SERIES} 7\nup 1\n")
         assert "\nistio_agent_x 1\n" in answer.text
-        assert (await client.get("/stats/envoy")).text == 'istio_requests_total{a="b"} 7\n'
+        assert (await client.get("/stats/envoy")).text == f"{SERIES} 7\n"
 
 
 async def ends(_request: Request) -> Response:
@@ -91,7 +102,7 @@ async def test_an_application_that_misbehaves_costs_its_own_part_only(
     monkeypatch.setattr(agent_metrics, "APPLICATION_BYTES", 1_000_000)
     async with serving(application) as port, pages(Scrape(port, "/own")) as client:
         text = (await client.get("/stats/prometheus")).text
-    assert text.startswith('istio_requests_total{a="b"} 7\n')
+    assert text.startswith(f"{SERIES} 7\n")
     assert 'istio_agent_scrape_failures_total{type="application"} 1\n' in text
     assert "late" not in text
     assert "up 1" not in text
