@@ -180,33 +180,93 @@ def test_a_pod_without_a_sidecar_is_said_to_be_one(looked_at: Journey, words: li
     assert done.stderr.startswith("Error: pod looked-at/plain has no sidecar\nhint: ")
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["pc", "secret", "web"],
-        ["ps"],
-        ["x", "precheck"],
-        ["x", "describe", "service", "web"],
-        ["x", "check-inject", "web"],
-        ["diagnose", "web"],
-        ["verify-install"],
-        ["dashboard"],
-    ],
-    ids=" ".join,
+LOOK_UPS = (
+    "verify-install",
+    "ps",
+    "ps deploy/web",
+    "pc secret deploy/web",
+    "pc log deploy/web",
+    "pc rootca-compare deploy/web deploy/web",
+    "x authz check deploy/web",
+    "x check-inject deploy/web",
+    "x precheck",
+    "describe pod deploy/web",
+    "describe service web",
+    "diagnose deploy/web",
+    "certs",
+    "ca status",
+    "analyze",
+    "upgrade -y",
+    "plaintext",
+    "dashboard",
 )
-def test_without_a_cluster_there_is_one_line_of_cause_and_one_of_what_to_do(
-    looked_at: Journey, tmp_path: Path, words: list[str]
-) -> None:
-    gone = tmp_path / "kubeconfig"
+
+
+@pytest.fixture(scope="module")
+def kubeconfigs(looked_at: Journey, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each cause of trouble with the cluster, as a kubeconfig that has it; the cause in words is the key."""
     assert looked_at.kubeconfig is not None
-    gone.write_text(re.sub(r'https://[^\s"]+', "https://127.0.0.1:1", looked_at.kubeconfig.read_text()))
-    for kubeconfig, cause in ((tmp_path / "none", "does not exist"), (gone, "cannot reach the Kubernetes API")):
-        done = looked_at.mutua(*words, "-c", str(kubeconfig))
-        assert (done.returncode, done.stdout) == (1, ""), done
-        first, second = done.stderr.splitlines()
-        assert first.startswith("Error: ")
-        assert cause in first
-        assert second.startswith("hint: ")
+    folder = tmp_path_factory.mktemp("kubeconfigs")
+    good = json.loads(looked_at.must("config", "view", "--raw", "-o", "json"))
+    looked_at.must("create", "serviceaccount", "nobody", "-n", NAMESPACE)
+    token = looked_at.must("create", "token", "nobody", "-n", NAMESPACE).strip()
+
+    def written(name: str, text: str) -> Path:
+        (folder / name).write_text(text)
+        return folder / name
+
+    def with_token(value: str) -> str:
+        return json.dumps(good | {"users": [good["users"][0] | {"user": {"token": value}}]})
+
+    return {
+        "does not exist": folder / "none",
+        "is no file": folder,
+        "line 1 is no YAML": written("garbage", "{{{"),
+        "clusters is no list": written("text", "clusters: elsewhere"),
+        "which is not there": written("empty", json.dumps(good | {"clusters": []})),
+        "cannot reach the Kubernetes API": written(
+            "gone", re.sub(r'https://[^\s"]+', "https://127.0.0.1:1", json.dumps(good))
+        ),
+        "does not accept our credentials": written("stranger", with_token("nonsense")),
+        "forbidden|you may not": written("nobody", with_token(token)),
+    }
+
+
+@pytest.mark.parametrize("line", LOOK_UPS)
+def test_trouble_with_the_cluster_is_one_line_of_cause_and_one_of_what_to_do(
+    looked_at: Journey, kubeconfigs: dict[str, Path], line: str
+) -> None:
+    """Wrong kubeconfig, no cluster, no such user, no rights: on stderr, with nothing on stdout for a pipe."""
+    # Reading the file is the same for all commands: one of them tries every kind of broken one.
+    causes = list(kubeconfigs) if line == "ps" else ["cannot reach the Kubernetes API", "forbidden|you may not"]
+    for cause in causes:
+        done = looked_at.mutua(*line.split(), "-c", str(kubeconfigs[cause]), "-n", NAMESPACE)
+        assert done.returncode == 1, done
+        assert "Traceback" not in done.stderr
+        assert re.search(cause, done.stdout + done.stderr), done
+        *_, first, second = done.stderr.splitlines()
+        assert first.startswith("Error: "), done
+        assert second.startswith("hint: "), done
+        assert done.stdout == "" or line == "x precheck", done
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "version -o json",
+        "ps -o json",
+        "pc cluster deploy/web -o json",
+        "pc secret deploy/web -o json",
+        "analyze -o json",
+        "certs -o json",
+        "diagnose deploy/web -o json",
+    ],
+)
+def test_what_goes_into_a_pipe_is_json_and_nothing_else(looked_at: Journey, line: str) -> None:
+    """Without a terminal: no colour, no progress, and whatever is said to a person is on stderr."""
+    done = looked_at.mutua(*line.split(), "-n", NAMESPACE)
+    json.loads(done.stdout)
+    assert "\x1b" not in done.stdout + done.stderr
 
 
 def test_a_broken_file_is_named(looked_at: Journey, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def load(path: str = "", context: str = "", environment: Mapping[str, str] = os.
     present = [file for file in files if file.is_file()]
     if path and not present:
         raise KubeConfigError(
-            f"the kubeconfig {path} does not exist",
+            f"the kubeconfig {path} {'is no file' if files[0].exists() else 'does not exist'}",
             hint="give the path of an existing file, or start a local cluster with `mutua up`",
         )
     if not present:
@@ -60,7 +60,12 @@ def load(path: str = "", context: str = "", environment: Mapping[str, str] = os.
         raise KubeConfigError(
             f"{present[0]}: {error}", hint=f"contexts there: {known}; choose one with --context"
         ) from error
-    except (KeyError, TypeError, msgspec.ValidationError) as error:
+    except KeyError as error:
+        raise KubeConfigError(
+            f"{present[0]} is not a usable kubeconfig: it names {error}, which is not there",
+            hint="check it with `kubectl config view`",
+        ) from error
+    except (TypeError, msgspec.ValidationError) as error:
         raise KubeConfigError(
             f"{present[0]} is not a usable kubeconfig: {error}", hint="check it with `kubectl config view`"
         ) from error
@@ -191,14 +196,21 @@ def _merge(files: list[Path]) -> dict[str, Any]:
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
         except (OSError, ValueError, yaml.YAMLError) as error:
-            raise KubeConfigError(f"{file} cannot be read: {error}", hint="is it a kubeconfig?") from error
+            mark = getattr(error, "problem_mark", None)
+            why = f"line {mark.line + 1} is no YAML" if mark else getattr(error, "strerror", "") or str(error)
+            raise KubeConfigError(f"{file} cannot be read: {why}", hint="is it a kubeconfig?") from error
         if not isinstance(content, dict):
-            raise KubeConfigError(f"{file} is not a kubeconfig: the document is not a mapping")
+            raise KubeConfigError(f"{file} is not a kubeconfig: the document is not a mapping", "is it a kubeconfig?")
         if content.get("current-context"):
             merged.setdefault("current-context", content["current-context"])
         for plural, singular in (("clusters", "cluster"), ("contexts", "context"), ("users", "user")):
             known = {entry["name"] for entry in merged[plural]}
-            for entry in content.get(plural) or []:
+            entries = content.get(plural) or []
+            if not isinstance(entries, list) or not all(
+                isinstance(entry, dict) and isinstance(entry.get(singular) or {}, dict) for entry in entries
+            ):
+                raise KubeConfigError(f"{file} is not a kubeconfig: {plural} is no list of them", "is it a kubeconfig?")
+            for entry in entries:
                 if entry.get("name") in known:
                     continue
                 body = dict(entry.get(singular) or {})

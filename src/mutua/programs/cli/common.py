@@ -136,7 +136,13 @@ async def find_pod(kube: KubeClient, argument: str, chosen: Options) -> PodName:
         raise InvalidInputError(
             f'"{argument}" does not refer to a pod', "for example deploy/web, svc/web or a pod's name"
         )
-    workload = await kube.get(resource, name, namespace)
+    try:
+        workload = await kube.get(resource, name, namespace)
+    except KubeNotFoundError as error:
+        raise NotFoundError(
+            f'{resource.plural} "{name}" not found in namespace {namespace}',
+            f"`kubectl get {resource.plural} -n {namespace}` lists them; another namespace is chosen with -n",
+        ) from error
     selector = (workload.get("spec") or {}).get("selector") or {}
     labels = selector if resource == SERVICES else selector.get("matchLabels") or {}
     if not labels:

@@ -13,6 +13,7 @@ from mutua.programs.cli import common, live
 from mutua.programs.cli.main import Options
 from mutua.programs.cli.version import client_version, version_parts
 from mutua.system.kube import KubeClient
+from mutua.system.kube_errors import KubeRefusedError
 from mutua.system.kube_resources import PODS, Resource
 
 OLDEST_MINOR = 28
@@ -50,12 +51,19 @@ def precheck(
     before = version_parts(from_version) if from_version else ()
 
     async def work(kube: KubeClient, chosen: Options) -> list[str]:
+        rights = [] if skip_control_plane else await _rights(kube, chosen.istio_namespace)
+        try:
+            return [*rights, *await looked_at(kube, chosen)]
+        except KubeRefusedError as error:
+            if not rights:
+                raise
+            return [*rights, f"Error: {error.message}"]
+
+    async def looked_at(kube: KubeClient, chosen: Options) -> list[str]:
         found = [*await _cluster(kube), *await _proxies(kube)]
         if before > version_parts(client_version()):
             # No version of ours is that high: it is one of Istio's.
             found += await _left_behind(kube, from_version)
-        if not skip_control_plane:
-            found += await _rights(kube, chosen.istio_namespace)
         messages = run.analyze(await live.world(kube, chosen))
         grave = (Severity.ERROR, Severity.WARNING)
         found += [

@@ -45,6 +45,9 @@ def proxy_status(
         common.print_object(states, output)
         return
     sys.stdout.write(report.verbose_table(states) if verbosity or pod else report.table(states))
+    if not states:
+        where = common.options(context).namespace
+        common.say("no proxy is connected" + (f" from namespace {where}" if where else ""))
     if compared:
         sys.stdout.write(f"\n{compared}")
     for trouble in report.troubles(states):
