@@ -127,6 +127,17 @@ class DestinationRules:
             and rule.selector <= client_labels
         )
 
+    def credentials(self, client_namespace: str, client_labels: Labels) -> frozenset[str]:
+        """The secrets of its own namespace that rules give to a client that they single out."""
+        found: set[str] = set()
+        for rule in self.selected_by(client_namespace, client_labels):
+            for policy in (rule.traffic_policy, *(subset.traffic_policy for subset in rule.subsets)):
+                ports = policy.port_level_settings if policy is not None else ()
+                found.update(each.tls.credential_name for each in ports if each.tls is not None)
+                if policy is not None and policy.tls is not None:
+                    found.add(policy.tls.credential_name)
+        return frozenset(found - {""})
+
 
 def for_port(policy: TrafficPolicy | None, port: int) -> TrafficPolicy | PortTrafficPolicy | None:
     """The settings of one Service port. Port-level settings stand alone: what they omit is not inherited."""

@@ -284,17 +284,6 @@ class OutboundView(Frozen, frozen=True):
     cluster_domain: str
     services: tuple[OutboundService, ...]  # ascending by host
 
-    @property
-    def credentials(self) -> frozenset[str]:
-        """The secrets of the client's namespace that its sidecar needs. Source: `credentialName`."""
-        settings = (
-            tls
-            for service in self.services
-            for port in service.ports
-            for tls in (port.tls, *(subset.tls for subset in port.subsets))
-        )
-        return frozenset(tls.credential_name for tls in settings if tls.credential_name and not tls.credential_refused)
-
     def find(self, host: str) -> OutboundService | None:
         """The service of this name, else the one with the longest wildcard that covers it; None if there is none."""
         return HostTable((service.host, service) for service in self.services).most_specific(host)

@@ -23,9 +23,10 @@ from mutua.servers.named_secrets import NamedSecretService
 from mutua.servers.sds import SERVICE, TYPE_URL
 from mutua.sources.credentials import Credentials
 from mutua.spiffe import SpiffeId
+from mutua.system import kube_reviews
 from mutua.system.kube import KubeClient
 from mutua.system.kube_resources import SECRETS, PatchType, Resource
-from mutua.system.kube_reviews import account_may
+from mutua.system.kube_reviews import SecretReaders
 from mutua.xds.node import Node
 
 NAMESPACES = Resource("", "v1", "namespaces")
@@ -114,14 +115,10 @@ async def world(kube: KubeClient, tmp_path: Path) -> AsyncIterator[World]:
     for name in ("shop", "evil"):
         await kube.apply(NAMESPACES, {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
 
-    async def may_read(identity: SpiffeId, secret: str) -> bool:
-        of = (kube, identity.namespace, identity.service_account)
-        return await account_may(*of, "list", "secrets") or await account_may(*of, "get", "secrets", secret)
-
     def uses(_node: Node, _identity: SpiffeId) -> frozenset[str]:
         return USED
 
-    service = NamedSecretService(uses, may_read, Credentials(kube, "role"), review_seconds=0.5)
+    service = NamedSecretService(uses, SecretReaders(kube), Credentials(kube, "role"), review_seconds=0.5)
     server = grpc.aio.server()
     service.add_to(server)
     issued = AUTHORITY.issue(x509.DNSName(SERVER))
@@ -213,7 +210,8 @@ async def test_a_key_is_replaced_where_it_is_used(world: World) -> None:
         assert (await asked.answer()).tls_certificate.certificate_chain.inline_bytes == new["tls_crt"]
 
 
-async def test_who_loses_the_right_loses_the_stream(world: World) -> None:
+async def test_who_loses_the_right_loses_the_stream(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kube_reviews, "REMEMBERED_SECONDS", 0.2)
     await world.secret("shop", "api", **pair())
     await world.allow("shop", "client")
     async with world.asking("shop", "client", "kubernetes://api") as asked:
@@ -246,3 +244,24 @@ async def test_authorities_may_lie_apart_from_the_key(world: World) -> None:
         assert (await asked.answer()).validation_context.trusted_ca.inline_bytes == other.root
         await world.kube.patch(SECRETS, "api-cacert", {"data": {"cacert": ""}}, "shop", patch_type=PatchType.MERGE)
         assert await asked.nothing()
+
+
+async def test_many_at_once_are_one_question_and_another_account_is_another(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.allow("shop", "client")
+    asked: list[str] = []
+    create = world.kube.create
+
+    async def counted(resource: Resource, body: dict[str, Any], *rest: Any) -> Any:
+        asked.append(body["spec"]["user"])
+        return await create(resource, body, *rest)
+
+    monkeypatch.setattr(world.kube, "create", counted)
+    readers = kube_reviews.SecretReaders(world.kube)
+    client = SpiffeId.parse("spiffe://cluster.local/ns/shop/sa/client")
+    assert all(await asyncio.gather(*(readers(client, "api") for _ in range(50))))
+    assert await readers(client, "api")
+    assert asked == ["system:serviceaccount:shop:client"]
+    for namespace, account in (("shop", "other"), ("evil", "client")):
+        assert not await readers(SpiffeId.parse(f"spiffe://cluster.local/ns/{namespace}/sa/{account}"), "api")

@@ -54,7 +54,7 @@ from mutua.sources.merge import Merge
 from mutua.spiffe import SpiffeId, TrustDomain
 from mutua.system import clock, logs, processes
 from mutua.system.kube import KubeClient
-from mutua.system.kube_reviews import account_may
+from mutua.system.kube_reviews import SecretReaders
 from mutua.system.logs import Log
 from mutua.verdict import plaintext
 from mutua.verdict.plaintext import PlaintextEdge
@@ -83,7 +83,7 @@ class ControlPlane:
         self._key_sets = KeySets(self._rebuild.set)
         self._xds = XdsServer(self._view)
         self._secrets = NamedSecretService(
-            self._secrets_of, self._may_read, Credentials(kube, access.credentials_role(settings.namespace))
+            self._secrets_of, SecretReaders(kube), Credentials(kube, access.credentials_role(settings.namespace))
         )
         self._plaintext = PlaintextCollector(self._plaintext_edge)
         self._policy_status = PolicyStatusWriter(
@@ -218,12 +218,8 @@ class ControlPlane:
 
     def _secrets_of(self, node: Node, identity: SpiffeId) -> frozenset[str]:
         """The secrets that DestinationRules give to a proxy. Raises as `_of_proxy`."""
-        return self._view(node, identity).outbound.credentials
-
-    async def _may_read(self, identity: SpiffeId, secret: str) -> bool:
-        """Whether a workload's account may read a secret of its namespace. Source: Istio asks for `list`."""
-        of = (self._kube, identity.namespace, identity.service_account)
-        return await account_may(*of, "list", "secrets") or await account_may(*of, "get", "secrets", secret)
+        snapshot, workload = self._of_proxy(node, identity)
+        return snapshot.parts.rules.credentials(workload.namespace, workload.labels)
 
     def _plaintext_edge(
         self, node: Node, identity: SpiffeId, client_address: str, port: int, refused: bool

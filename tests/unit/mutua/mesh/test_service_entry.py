@@ -255,6 +255,23 @@ def test_subsets_are_some_of_the_endpoints_with_a_policy_of_their_own() -> None:
     }
 
 
+def test_secrets_are_for_the_clients_that_a_rule_singles_out() -> None:
+    tls = {"mode": "MUTUAL", "credentialName": "own"}
+    by_port = {"port": {"number": 443}, "tls": {"mode": "SIMPLE", "credentialName": "port"}}
+    chosen = {
+        "host": "api.example.com",
+        "workloadSelector": {"matchLabels": {"app": "client"}},
+        "trafficPolicy": {"tls": tls, "portLevelSettings": [by_port]},
+        "subsets": [{"name": "v1", "trafficPolicy": {"tls": tls | {"credentialName": "subset"}}}],
+    }
+    everybody = {"host": "b.example.com", "trafficPolicy": {"tls": tls | {"credentialName": "public"}}}
+    made = snapshot(CLIENT, destination_rule("apps", "chosen", chosen), destination_rule("apps", "all", everybody))
+    rules = made.parts.rules
+    client = frozenset({("app", "client")})
+    assert rules.credentials("apps", client) == {"own", "port", "subset"}
+    assert rules.credentials("apps", frozenset()) == rules.credentials("other", client) == frozenset()
+
+
 LABEL = st.text("abc", min_size=1, max_size=2)
 NAME = st.lists(LABEL, min_size=1, max_size=4).map(".".join)
 PATTERN = st.one_of(NAME, NAME.map("*.{}".format))
