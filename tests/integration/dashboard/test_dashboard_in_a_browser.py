@@ -2,6 +2,7 @@
 
 import pytest
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 import chromium
 from dashboard_page import Page, running
@@ -129,6 +130,27 @@ def test_all_can_be_done_from_the_keyboard(page: Page) -> None:
         page.walk_to("tr[data-edge] button")
         page.press(Keys.ENTER)
         page.wait(lambda: page.focused.tag_name == "h2", "the details have the focus")
+
+
+def test_one_namespace_can_be_looked_at_with_those_it_talks_to(page: Page) -> None:
+    mesh = small_mesh()
+    mesh.objects += objects(namespace("kube-system"), pod("kube-system", "dns", "10.0.2.1", sidecar=False))
+    mesh.objects += objects(namespace("idle"), pod("idle", "sleeper", "10.0.3.1"))
+    with running(mesh) as address:
+        page.open(address)
+        everything = {"shop/web", "shop/store", "shop/bare", "pay/till", "idle/sleeper"}
+        assert set(page.places()) == everything
+
+        Select(page.one(".filters select")).select_by_visible_text("pay")
+        page.wait(lambda: set(page.places()) == {"pay/till", "shop/web"}, "the namespace and its clients are shown")
+        Select(page.one(".filters select")).select_by_visible_text("all")
+        idle, system = page.all(".filters input[type=checkbox]")
+        idle.click()
+        page.wait(lambda: set(page.places()) == everything - {"idle/sleeper"}, "those without traffic are left out")
+        idle.click()
+        system.click()
+        page.wait(lambda: set(page.places()) == everything | {"kube-system/dns"}, "the cluster's own are shown")
+        assert page.complaints() == []
 
 
 def test_the_focus_stays_where_it_is_while_states_come(page: Page) -> None:

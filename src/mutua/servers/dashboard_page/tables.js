@@ -31,16 +31,18 @@ export const Traffic = ({ edges, byId, choose, chosen }) => {
         <td>${nameOf(edge.source, byId)}</td>
         <td>${nameOf(edge.destination, byId)}</td>
         <td><button type="button" onClick=${(event) => (event.stopPropagation(), choose(edge.id, true))}><${Lock} item=${edge} /></button></td>
-        <td class="number">${perSecond(edge.rates.count)}</td>
-        <td class=${`number ${edge.rates.errors > 0 ? "bad" : ""}`}>${edge.rates.count > 0 ? percent(edge.rates.errors, edge.rates.count) : "–"}</td>
-        <td class=${`number ${edge.rates.denied > 0 ? "doubt" : ""}`}>${perSecond(edge.rates.denied)}</td>
-        <td class=${`number ${edge.rates.refused > 0 ? "doubt" : ""}`}>${perSecond(edge.rates.refused)}</td>
+        <${Rate} value=${edge.rates.count} />
+        <td class=${`number ${edge.rates.errors > 0 ? "bad" : "quiet"}`}>${edge.rates.count > 0 ? percent(edge.rates.errors, edge.rates.count) : "–"}</td>
+        <${Rate} value=${edge.rates.denied} tone="doubt" />
+        <${Rate} value=${edge.rates.refused} tone="doubt" />
         <td class="number">${milliseconds(edge.rates.milliseconds)}</td>
         <td class="quiet">${ports(edge)}</td>
       </tr>`,
     )}
   />`;
 };
+
+const Rate = ({ value, tone = "" }) => html`<td class=${`number ${value ? tone : "quiet"}`}>${perSecond(value)}</td>`;
 
 const ports = (edge) => {
   const all = [...new Set(edge.ways.map((way) => `${host(way.service) || "pod"}:${way.port}`))];
