@@ -211,15 +211,24 @@ def _highest(window: Window, totals: Mapping[Way, Counts], way: Way) -> Counts:
 
 
 def _way(edge: EdgeTraffic) -> Way:
-    client, server = End(edge.source_namespace, edge.source_workload), End(NO_NAMESPACE, edge.destination_service)
+    client = End(edge.source_namespace, edge.source_workload)
     return Way(
         client if client.name else End(NO_NAMESPACE, edge.source_address or edge.source_principal),
-        End(edge.destination_namespace, edge.destination_workload) if edge.destination_workload else server,
+        _server(edge),
         edge.destination_service,
         edge.destination_port,
         edge.protocol,
         edge.unit.value,
     )
+
+
+def _server(edge: EdgeTraffic) -> End:
+    """The workload; of a Service without any, the Service; else a host that is not of this cluster."""
+    namespace, name = edge.destination_namespace, edge.destination_workload
+    service, _, rest = edge.destination_service.partition(".")
+    if not name and namespace and rest.startswith(f"{namespace}.svc"):
+        name = service
+    return End(namespace, name) if name else End(NO_NAMESPACE, edge.destination_service)
 
 
 def _counts(edge: EdgeTraffic) -> Counts:

@@ -78,7 +78,7 @@ export const full = (moment) => (moment ? new Date(moment).toISOString().replace
 
 export function nodeState(node) {
   if (node.kind === "outside") return { word: "not in this cluster", tone: "quiet" };
-  if (node.kind === "gone") return { word: "has no pods any more", tone: "quiet" };
+  if (node.kind === "gone") return { word: "has no pods", tone: "quiet" };
   const guarded = node.pods.filter((pod) => pod.sidecar).length;
   if (!guarded) return { word: "no sidecar", tone: "bad" };
   if (guarded < node.pods.length) return { word: `${guarded} of ${node.pods.length} pods have a sidecar`, tone: "bad" };

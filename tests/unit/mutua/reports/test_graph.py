@@ -163,6 +163,14 @@ def test_what_leaves_the_mesh_is_neither_called_plaintext_nor_protected() -> Non
     assert (found.destination, found.lock, found.ways[0].service) == ("/", Lock.LEAVES, "api.example.com")
 
 
+def test_a_service_without_pods_is_not_outside() -> None:
+    lost = edge("shop/web", "shop/", count=3, errors=3, destination_service="empty.shop.svc.cluster.local")
+    found = built(edges=(lost,))
+
+    assert (only_edge(found).destination, only_edge(found).lock) == ("shop/empty", Lock.FAILED)
+    assert node(found, "shop/empty").kind == "gone"
+
+
 def test_who_vanished_is_shown_as_gone_while_its_traffic_is_in_the_window() -> None:
     snapshot = build.snapshot(ObjectSet.of(objects(*SHOP)), MeshConfig())
     window = traffic_window.observe(Window(60), 0, ())
