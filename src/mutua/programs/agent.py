@@ -14,7 +14,7 @@ from mutua.envoy.bootstrap import ADMIN_PORT, PEER_VARIABLE, READINESS_PORT, boo
 from mutua.errors import MutuaError, UnavailableError
 from mutua.programs import agent_settings
 from mutua.programs.agent_settings import AgentSettings
-from mutua.system import files, logs, processes
+from mutua.system import files, logs, processes, sockets
 
 _OK = 200
 
@@ -55,19 +55,21 @@ def _proxy(options: argparse.Namespace) -> int:
         control_plane=settings.renewal_address,
         rotation_at=f"{1 - settings.grace_ratio:.0%}",
     )
+    for folder in (settings.config_folder, settings.socket_path.parent):
+        files.ensure_private_folder(folder)
+    # Envoy asks for its certificate before there is anybody to answer; to wait here costs it no line of the log.
+    waiting = sockets.listening(settings.socket_path)
     # Envoy first: it needs as long to start as we do, and at this moment this process has one thread.
     envoy = _start_envoy(settings)
     import asyncio
 
     from mutua.programs import agent_session
 
-    return asyncio.run(agent_session.run(settings, envoy))
+    return asyncio.run(agent_session.run(settings, envoy, waiting))
 
 
 def _start_envoy(settings: AgentSettings) -> "subprocess.Popen[bytes]":
     binary = processes.envoy_binary()
-    for folder in (settings.config_folder, settings.socket_path.parent):
-        files.ensure_private_folder(folder)
     config = settings.config_folder / "envoy-rev.json"
     files.write_atomically(config, bootstrap(settings.bootstrap))
     command = [

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 from collections.abc import Callable
 from datetime import timedelta
 from subprocess import Popen
@@ -25,8 +26,11 @@ ENVOY_PATIENCE_SECONDS = 5.0
 _LOG = Log("agent")
 
 
-async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
-    """Serve Envoy until it ends (its exit code) or until we are told to stop (drained: 0)."""
+async def run(settings: AgentSettings, process: "Popen[bytes]", waiting: socket.socket) -> int:
+    """Serve Envoy until it ends (its exit code) or until we are told to stop (drained: 0).
+
+    `waiting` is where Envoy has asked for its certificate so far; it asks again as soon as that is closed.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -36,6 +40,7 @@ async def run(settings: AgentSettings, process: "Popen[bytes]") -> int:
     envoy = Child(process)
     secrets = SecretService()
     await secrets.start(settings.socket_path)
+    waiting.close()
     ended = asyncio.ensure_future(envoy.wait())
     stopped = asyncio.ensure_future(stop.wait())
     identity = WorkloadIdentity(settings, _certificates(settings), secrets)
