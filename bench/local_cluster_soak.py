@@ -1,7 +1,8 @@
 """A rude life for a local cluster: objects and pods come and go while its processes are killed at random.
 
-Every write that was acknowledged must be there afterwards, the pods must run, their addresses must be their own, and
-nothing may be left over in the end. Exits with 1 otherwise: `python bench/local_cluster_soak.py [--seconds 600]`.
+Every write that was acknowledged must be there afterwards, the pods must run, their addresses must be their own, the
+kernel must have an interface and a process for each of them and no more, a service must answer, and nothing may be left
+over in the end. Exits with 1 otherwise: `python bench/local_cluster_soak.py [--seconds 600]`.
 """
 
 import argparse
@@ -18,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +94,7 @@ def main() -> None:
 def live(root: Path, seconds: float, rng: random.Random) -> list[str]:
     """Churn and kill for so long; then what is wrong."""
     cluster = lifecycle.up(NAME, images={}, root=root)
+    port = serve(Api(cluster))
     end, ledger, kills = time.monotonic() + seconds, Ledger(), 0
     while time.monotonic() < end:
         stop = threading.Event()
@@ -113,7 +116,37 @@ def live(root: Path, seconds: float, rng: random.Random) -> list[str]:
         if wrong := ledger.wrong(Api(cluster)):
             return wrong
     print(f"{ledger.writes} acknowledged writes, {kills} kills")
-    return settled(Api(cluster))
+    return settled(cluster) or unanswered(port)
+
+
+def serve(api: Api) -> int:
+    """Three web servers behind a service; the port of this machine that leads to them."""
+    container = {"name": "main", "image": "nginx"}
+    template = {
+        "metadata": {"labels": {"app": "web"}},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 0},
+    }
+    selector = {"matchLabels": {"app": "web"}}
+    deployment = {"metadata": {"name": "web"}, "spec": {"replicas": 3, "selector": selector, "template": template}}
+    api.request("POST", "/apis/apps/v1/namespaces/default/deployments", deployment)
+    service = {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80}]}
+    made = api.request("POST", f"{NAMESPACE}/services", {"metadata": {"name": "web"}, "spec": service})
+    return int(made["spec"]["ports"][0]["nodePort"])
+
+
+def unanswered(port: int) -> list[str]:
+    """What a hundred connections to the service come to, if it is not a hundred answers."""
+    codes: Counter[str] = Counter()
+    for _ in range(100):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        try:
+            connection.request("GET", "/")
+            codes[str(connection.getresponse().status)] += 1
+        except BROKEN as error:
+            codes[repr(error)] += 1
+        finally:
+            connection.close()
+    return [] if codes == {"200": 100} else [f"requests through the service: {dict(codes)}"]
 
 
 def kill(process: int) -> None:
@@ -157,21 +190,36 @@ def available(api: Api) -> None:
     raise RuntimeError("the API did not come back within 30 s")
 
 
-def settled(api: Api) -> list[str]:
-    """Wait until every pod is ready or gone; what is still wrong after a minute."""
-    deadline = time.monotonic() + 60
+def settled(cluster: lifecycle.Cluster) -> list[str]:
+    """Wait until the API, the processes and the network agree; in what they still do not after a minute."""
+    api, deadline = Api(cluster), time.monotonic() + 60
     while True:
         items: list[Object] = api.request("GET", f"{NAMESPACE}/pods")["items"]
-        unready = [item["metadata"]["name"] for item in items if not is_ready(item)]
         addresses = [item["status"].get("podIP") for item in items]
-        shared = sorted({str(address) for address in addresses if addresses.count(address) > 1})
-        if not unready and not shared:
-            print(f"{len(items)} pods are ready, each with an address of its own")
+        found = {
+            "not ready": [item["metadata"]["name"] for item in items if not is_ready(item)],
+            "addresses of several pods": sorted({str(each) for each in addresses if addresses.count(each) > 1}),
+            "interfaces of no pod, or missing": interfaces(cluster) - len(items),
+            "containers of no pod, or missing": containers(cluster) - len(items),
+        }
+        if not any(found.values()):
+            print(f"{len(items)} pods are ready, each with an address, an interface and a process of its own")
             return []
         if time.monotonic() > deadline:
-            text = json.dumps({"not ready": unready, "addresses of several pods": shared})
-            return [text]
+            return [json.dumps(found)]
         time.sleep(0.1)
+
+
+def interfaces(cluster: lifecycle.Cluster) -> int:
+    """How many pods have a cable to the node's bridge."""
+    lines = Path(f"/proc/{cluster.pid}/net/dev").read_text().splitlines()[2:]
+    return sum(line.split(":")[0].strip() not in ("lo", "cluster0") for line in lines)
+
+
+def containers(cluster: lifecycle.Cluster) -> int:
+    """How many processes the node has besides the API server: each pod here has one container, with one process."""
+    children = Path(f"/proc/{cluster.pid}/task/{cluster.pid}/children").read_text().split()
+    return len(children) - len(own_processes(cluster)[1:])
 
 
 if __name__ == "__main__":
