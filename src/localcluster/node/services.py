@@ -7,6 +7,7 @@ from typing import Any
 SERVICE_NETWORK = "10.96.0.0/16"
 DISPATCH = "dispatch"
 REFUSE = "refuse"
+_DEFAULT_STICKY_SECONDS = 10800  # of Kubernetes
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -28,11 +29,14 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of one service. `sticky`: a client's connections all go to the same backend."""
+    """One port of one service.
+
+    `sticky_seconds`: a client's connections all go to the same backend, until it has made none for so long.
+    """
 
     frontend: Frontend
     backends: tuple[Backend, ...]
-    sticky: bool = False
+    sticky_seconds: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,20 @@ Verdict = Goto | Return | Refuse | MarkForMasquerade | Translate
 
 
 @dataclass(frozen=True, slots=True)
+class Clients:
+    """A set of senders' addresses in the kernel; each is forgotten after so many seconds."""
+
+    name: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rule:
     """Matches, all of which must hold, and a verdict.
 
     `frontend`: the packet's destination; `destination`: only its address; `source`: its sender; `protocol`: TCP or UDP;
-    `one_in`: by chance, one time in so many; `share`: (i, n): the sender's hash falls into the i-th of n shares.
+    `one_in`: by chance, one time in so many; `known`: its sender is among these. `remembered`: before the verdict, the
+    sender is put among these, or its time begins anew.
     """
 
     verdict: Verdict
@@ -83,7 +96,8 @@ class Rule:
     source: str | None = None
     protocol: str | None = None
     one_in: int | None = None
-    share: tuple[int, int] | None = None
+    known: Clients | None = None
+    remembered: Clients | None = None
 
 
 Chains = dict[str, tuple[Rule, ...]]
@@ -100,7 +114,7 @@ def service_ports(
     address = spec.get("clusterIP") or "None"
     if address == "None" or ":" in address or spec.get("type") == "ExternalName":
         return ()
-    sticky = spec.get("sessionAffinity") == "ClientIP"
+    sticky = _sticky_seconds(spec)
     known = list(slices)
     ports = []
     for port in spec.get("ports") or ():
@@ -112,6 +126,13 @@ def service_ports(
                 frontend = Frontend(node_address, protocol, int(port["nodePort"]))
                 ports.append(ServicePort(frontend, backends, sticky))
     return tuple(ports)
+
+
+def _sticky_seconds(spec: Mapping[str, Any]) -> int | None:
+    if spec.get("sessionAffinity") != "ClientIP":
+        return None
+    configured = ((spec.get("sessionAffinityConfig") or {}).get("clientIP") or {}).get("timeoutSeconds")
+    return int(configured or _DEFAULT_STICKY_SECONDS)
 
 
 def _backends(slices: list[Mapping[str, Any]], port_name: str, protocol: str) -> tuple[Backend, ...]:
@@ -151,7 +172,8 @@ def chains(ports: Iterable[ServicePort], own_addresses: Iterable[str]) -> Chains
         dispatch.append(Rule(Goto(name), frontend=frontend))
         refuse.append(Rule(Return(), frontend=frontend))
         count = len(port.backends)
-        rules = []
+        rules: list[Rule] = []
+        known: list[Rule] = []
         for index, backend in enumerate(port.backends):
             endpoint = f"ep-{backend.address}-{frontend.protocol}-{backend.port}"
             result[endpoint] = (
@@ -160,12 +182,15 @@ def chains(ports: Iterable[ServicePort], own_addresses: Iterable[str]) -> Chains
                 Rule(MarkForMasquerade(), source=backend.address),
                 Rule(Translate(backend), protocol=frontend.protocol),
             )
-            if port.sticky:
-                rules.append(Rule(Goto(endpoint), share=(index, count)))
-            else:
-                left = count - index
-                rules.append(Rule(Goto(endpoint), one_in=left if left > 1 else None))
-        result[name] = tuple(rules)
+            if port.sticky_seconds is not None:
+                remembering = f"{name}-to-{backend.address}-{backend.port}"
+                clients = Clients(f"{remembering}-{port.sticky_seconds}", port.sticky_seconds)
+                result[remembering] = (Rule(Goto(endpoint), remembered=clients),)
+                known.append(Rule(Goto(remembering), known=clients))
+                endpoint = remembering
+            left = count - index
+            rules.append(Rule(Goto(endpoint), one_in=left if left > 1 else None))
+        result[name] = (*known, *rules)
     refuse += [Rule(Refuse(reset=True), protocol="TCP"), Rule(Refuse(reset=False))]
     result[DISPATCH] = tuple(dispatch)
     result[REFUSE] = tuple(refuse)
@@ -176,18 +201,25 @@ def chains(ports: Iterable[ServicePort], own_addresses: Iterable[str]) -> Chains
 class Change:
     """One step of an update; all steps of an update are applied together or not at all."""
 
-    action: str  # "add chain", "flush chain", "add rule", "delete chain"
-    chain: str
+    action: str  # "add chain", "flush chain", "add rule", "delete chain", "add clients", "delete clients"
+    chain: str = ""
     rule: Rule | None = None
+    clients: Clients | None = None
 
 
 def changes(old: Chains, new: Chains) -> list[Change]:
-    """The steps from `old` to `new`; chains that stay the same are not touched."""
+    """The steps from `old` to `new`; chains and clients that stay the same are not touched."""
     added = [name for name in new if name not in old]
     removed = [name for name in old if name not in new]
     changed = [name for name in new if name in old and new[name] != old[name]]
-    steps = [Change("add chain", name) for name in added]
+    before, after = _clients(old), _clients(new)
+    steps = [Change("add clients", clients=clients) for clients in after if clients not in before]
+    steps += [Change("add chain", name) for name in added]
     steps += [Change("flush chain", name) for name in (*changed, *removed)]
     steps += [Change("add rule", name, rule) for name in (*added, *changed) for rule in new[name]]
     steps += [Change("delete chain", name) for name in removed]
-    return steps
+    return steps + [Change("delete clients", clients=clients) for clients in before if clients not in after]
+
+
+def _clients(chains: Chains) -> list[Clients]:
+    return [rule.remembered for rules in chains.values() for rule in rules if rule.remembered is not None]

@@ -14,13 +14,16 @@ from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg
 from pyroute2.netlink.nfnetlink.nftsocket import (
     NFT_MSG_DELCHAIN,
     NFT_MSG_DELRULE,
+    NFT_MSG_DELSET,
     NFT_MSG_DELTABLE,
     NFT_MSG_NEWCHAIN,
     NFT_MSG_NEWRULE,
+    NFT_MSG_NEWSET,
     NFT_MSG_NEWTABLE,
     AsyncNFTSocket,
     nft_chain_msg,
     nft_rule_msg,
+    nft_set_msg,
     nft_table_msg,
 )
 from pyroute2.netlink.rtnl import RTM_NEWROUTE, rtmsg
@@ -32,6 +35,7 @@ from localcluster.node.services import (
     SERVICE_NETWORK,
     Chains,
     Change,
+    Clients,
     Goto,
     MarkForMasquerade,
     Refuse,
@@ -60,6 +64,8 @@ _JUMP, _GOTO, _RETURN = -3, -4, -5
 # linux/rtnetlink.h
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RT_SCOPE_LINK, _RTN_UNICAST = 254, 4, 253, 1
 _REGISTER_VERDICT, _REGISTER_1, _REGISTER_2 = 0, 1, 2
+_DYNSET_UPDATE = 1
+_IPV4_ADDRESS = 7  # nftables' TYPE_IPADDR: only tools that show the set look at it
 _PROTOCOLS = {"TCP": socket.IPPROTO_TCP, "UDP": socket.IPPROTO_UDP}
 
 Expressions = list[dict[str, Any]]
@@ -171,6 +177,8 @@ def _table(kind: int) -> Any:
 
 
 def _message(step: Change) -> Any:
+    if step.clients is not None:
+        return _client_set(step.clients, create=step.action == "add clients")
     if step.rule is not None:
         return _rule(step.chain, expressions(step.rule))
     if step.action == "flush chain":
@@ -179,6 +187,20 @@ def _message(step: Change) -> Any:
     attributes = [("NFTA_CHAIN_TABLE", _TABLE), ("NFTA_CHAIN_NAME", step.chain)]
     create = step.action == "add chain"
     return _request(nft_chain_msg(), NFT_MSG_NEWCHAIN if create else NFT_MSG_DELCHAIN, attributes, create=create)
+
+
+def _client_set(clients: Clients, *, create: bool) -> Any:
+    attributes: list[tuple[str, Any]] = [("NFTA_SET_TABLE", _TABLE), ("NFTA_SET_NAME", clients.name)]
+    if create:
+        attributes += [
+            ("NFTA_SET_FLAGS", ("NFT_SET_TIMEOUT", "NFT_SET_EVAL")),
+            ("NFTA_SET_KEY_TYPE", _IPV4_ADDRESS),
+            ("NFTA_SET_KEY_LEN", 4),
+            # The kernel wants one; rules here name their sets.
+            ("NFTA_SET_ID", 1),
+            ("NFTA_SET_TIMEOUT", clients.seconds * 1000),
+        ]
+    return _request(nft_set_msg(), NFT_MSG_NEWSET if create else NFT_MSG_DELSET, attributes, create=create)
 
 
 def _rule(chain: str, parts: Expressions) -> Any:
@@ -244,14 +266,19 @@ def expressions(rule: Rule) -> Expressions:
             _expression("numgen", {"dreg": _REGISTER_1, "modulus": rule.one_in, "type": 1, "offset": 0}),
             _compare(bytes(4)),
         ]
-    if rule.share:
-        index, count = rule.share
-        hashed = {"sreg": _REGISTER_1, "dreg": _REGISTER_2, "len": 4, "modulus": count, "seed": 0, "type": 0}
+    if rule.known:
         parts += [
             *_field(_NETWORK_HEADER, 12, 4),
-            _expression("hash", hashed),
-            _compare(struct.pack("=I", index), register=_REGISTER_2),
+            _expression("lookup", {"set": rule.known.name, "sreg": _REGISTER_1}),
         ]
+    if rule.remembered:
+        remembered = {
+            "set_name": rule.remembered.name,
+            "op": _DYNSET_UPDATE,
+            "sreg_key": _REGISTER_1,
+            "timeout": rule.remembered.seconds * 1000,
+        }
+        parts += [*_field(_NETWORK_HEADER, 12, 4), _expression("dynset", remembered)]
     return parts + _verdicts(rule)
 
 

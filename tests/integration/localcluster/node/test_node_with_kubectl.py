@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -187,3 +188,41 @@ def test_a_node_port_is_open_on_the_hosts_loopback_and_inside(node: Node) -> Non
     node.ready("inside")
     assert node.kubectl("exec", "inside", "--", *ask, f"http://10.244.0.1:{port}/") == "200"
     node.kubectl("delete", "service,deployment", "web", WAIT)
+
+
+def test_a_client_keeps_its_backend_until_it_was_silent_for_the_time_that_the_service_says(node: Node) -> None:
+    template = {
+        "metadata": {"labels": {"app": "sticky"}},
+        "spec": {"terminationGracePeriodSeconds": 0, "containers": [{"name": "main", "image": "ealen/echo-server"}]},
+    }
+    spec = {"replicas": 3, "selector": {"matchLabels": {"app": "sticky"}}, "template": template}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "sticky"}, "spec": spec}
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "sticky"},
+        "spec": {
+            "selector": {"app": "sticky"},
+            "ports": [{"port": 80, "targetPort": 80}],
+            "sessionAffinity": "ClientIP",
+            "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 5}},
+        },
+    }
+    node.apply(deployment, service, pod("asks", SLEEP))
+    node.kubectl("rollout", "status", "deployment/sticky", WAIT)
+    node.ready("asks")
+
+    def answering(times: int, pause: float = 0) -> set[str]:
+        script = (
+            f'for i in $(seq {times}); do curl -s -m 5 http://sticky | grep -o \'"pod": *"[^"]*"\'; sleep {pause}; done'
+        )
+        return set(node.kubectl("exec", "asks", "--", "sh", "-c", script).splitlines())
+
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(answering, 60, 0.2)
+        node.kubectl("scale", "deployment/sticky", "--replicas=6")
+        node.kubectl("rollout", "status", "deployment/sticky", WAIT)
+        assert len(asked.result()) == 1
+    # Each silence is a new choice among six: it is the same one eight times over once in two million.
+    assert len(answering(9, 5.5)) > 1
+    node.kubectl("delete", "deployment/sticky", "service/sticky", "pod/asks", "--now")

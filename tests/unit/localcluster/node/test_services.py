@@ -7,6 +7,7 @@ from localcluster.node.services import (
     REFUSE,
     Backend,
     Change,
+    Clients,
     Frontend,
     Goto,
     MarkForMasquerade,
@@ -70,9 +71,27 @@ def test_connections_are_spread_evenly() -> None:
     )
 
 
-def test_sticky_services_go_by_the_clients_hash() -> None:
-    rules = chains([ServicePort(WEB, (ONE, TWO), sticky=True)], [])
-    assert [rule.share for rule in rules["svc-10.96.0.7-TCP-80"]] == [(0, 2), (1, 2)]
+def test_sticky_services_know_their_clients_until_their_time_is_up() -> None:
+    (port,) = service_ports(service(sessionAffinity="ClientIP"), [])
+    assert port.sticky_seconds == 10800
+    rules = chains([ServicePort(WEB, (ONE, TWO), sticky_seconds=5)], [])
+    first, second = (f"svc-10.96.0.7-TCP-80-to-{backend.address}-8080" for backend in (ONE, TWO))
+    assert rules["svc-10.96.0.7-TCP-80"] == (
+        Rule(Goto(first), known=Clients(f"{first}-5", 5)),
+        Rule(Goto(second), known=Clients(f"{second}-5", 5)),
+        Rule(Goto(first), one_in=2),
+        Rule(Goto(second)),
+    )
+    assert rules[first] == (Rule(Goto("ep-10.244.0.2-TCP-8080"), remembered=Clients(f"{first}-5", 5)),)
+
+
+def test_clients_are_known_before_rules_ask_and_forgotten_after() -> None:
+    old = chains([ServicePort(WEB, (ONE, TWO), sticky_seconds=5)], [])
+    new = chains([ServicePort(WEB, (TWO,), sticky_seconds=5)], [])
+    assert [step.action for step in changes({}, old)][:2] == ["add clients", "add clients"]
+    steps = changes(old, new)
+    assert [step.clients.name for step in steps if step.clients] == ["svc-10.96.0.7-TCP-80-to-10.244.0.2-8080-5"]
+    assert steps[-1].action == "delete clients"
 
 
 def test_who_has_nobody_behind_is_refused_and_the_nodes_own_servers_are_left_alone() -> None:
