@@ -1,8 +1,10 @@
-"""Takes the pictures of docs/dashboard.md from a dashboard that runs, in light and dark, with the details of one edge.
+"""Takes a picture for docs/dashboard.md from a dashboard that runs, once a whole window of rates is known.
 
-.venv/bin/python tools/dashboard_pictures.py ADDRESS "shop/cart → payments/payment-api"
+.venv/bin/python tools/dashboard_pictures.py ADDRESS dashboard
+.venv/bin/python tools/dashboard_pictures.py ADDRESS dashboard-details --dark --edge "shop/cart → payments/payment-api"
 """
 
+import argparse
 import sys
 import time
 from pathlib import Path
@@ -17,20 +19,25 @@ IMAGES = ROOT / "docs/images"
 WINDOW_SECONDS = 65
 
 
-def main(address: str, edge: str) -> None:
-    """Writes dashboard.png and dashboard-details.png once a window of rates is known."""
-    IMAGES.mkdir(exist_ok=True)
-    with chromium.started() as light, chromium.started(dark=True) as dark:
-        pages = {"dashboard": Page(light), "dashboard-details": Page(dark)}
-        for page in pages.values():
-            page.open(address)
+def main() -> None:
+    """Writes docs/images/NAME.png."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("address")
+    parser.add_argument("name")
+    parser.add_argument("--edge", default="")
+    parser.add_argument("--dark", action="store_true")
+    wanted = parser.parse_args()
+    with chromium.started(dark=wanted.dark) as browser:
+        page = Page(browser)
+        page.open(wanted.address)
         time.sleep(WINDOW_SECONDS)
-        (label,) = [each for each in pages["dashboard-details"].all(".label") if each.get_attribute("data-id") == edge]
-        label.click()
-        time.sleep(1)
-        for name, page in pages.items():
-            (IMAGES / f"{name}.png").write_bytes(page.browser.get_screenshot_as_png())
+        for label in page.all(".label"):
+            if label.get_attribute("data-id") == wanted.edge:
+                label.click()
+                time.sleep(1)
+        IMAGES.mkdir(exist_ok=True)
+        (IMAGES / f"{wanted.name}.png").write_bytes(browser.get_screenshot_as_png())
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

@@ -199,8 +199,9 @@ def _renamed(window: Window, totals: Mapping[Way, Counts], since: Mapping[Way, C
     found = {}
     for way in since.keys() - window.totals.keys():
         more = growth[msgspec.structs.replace(way, client=End(NO_NAMESPACE, ""))]
-        limited = zip(_values(since[way]), _values(more), strict=True)
-        found[way] = Counts(*(min(added, max(0, limit)) for added, limit in limited))
+        pairs = zip(_values(since[way]), _values(more), strict=True)
+        share = min((min(1.0, max(0.0, limit) / added) for added, limit in pairs if added), default=0.0)
+        found[way] = Counts(*(share * added for added in _values(since[way])))
     return found
 
 

@@ -119,14 +119,16 @@ def test_sidecars_that_are_silent_for_a_while_add_nothing_when_they_speak_again(
 def test_counts_that_are_told_of_another_client_are_not_new() -> None:
     named, nameless = edge("shop/old", "shop/b", 0, 70), edge("10.0.0.7", "shop/b", 0, 70)
     window = Window(60)
-    for at, edges in ((0.0, [named]), (100.0, [named]), (105.0, [nameless])):
-        window = traffic_window.observe(window, at, edges)
+    others = [edge("shop/web", "shop/b", served) for served in (10, 20, 30)]
+    for at, other, edges in zip((0.0, 100.0, 105.0), others, ([named], [named], [nameless]), strict=True):
+        window = traffic_window.observe(window, at, [other, *edges])
 
-    assert {flow.lock for flow in traffic_window.flows(window).values()} == {Lock.QUIET}
+    locks = {way.client.name: flow.lock for way, flow in traffic_window.flows(window).items()}
+    assert locks == {"web": Lock.CLOSED, "10.0.0.7": Lock.QUIET}
 
-    more = traffic_window.observe(window, 110.0, [nameless, edge("shop/new", "shop/b", 0, 2)])
+    more = traffic_window.observe(window, 110.0, [others[-1], nameless, edge("shop/new", "shop/b", 0, 2)])
     locks = {way.client.name: flow.lock for way, flow in traffic_window.flows(more).items() if flow.seen.count}
-    assert locks == {"new": Lock.OPEN}
+    assert locks == {"web": Lock.CLOSED, "new": Lock.OPEN}
 
 
 def test_what_nobody_answered_is_no_protected_traffic() -> None:
