@@ -106,7 +106,11 @@ class Watch:
             await self._forget()
         if now - self._listed_at < _REPLICAS_SECONDS and self._doors:
             return
-        names = await _replicas(self._kube, self._chosen)
+        replicas = await _replicas(self._kube, self._chosen)
+        # One that is about to start serves no proxy yet, and does not answer; one that we know may serve some still.
+        names = [name for name, is_ready in replicas.items() if is_ready or name in self._doors]
+        if not names:
+            raise NotFoundError(f"no control plane in namespace {self._chosen.istio_namespace} is ready")
         if set(names) != set(self._doors):
             await self._forget()
             access = await _access(self._kube, self._chosen)
@@ -140,11 +144,19 @@ async def sent(kube: KubeClient, chosen: Options, pod: PodName, *, bodies: bool 
     return await _ask(kube, chosen, f"/debug/sent?{query}", Sent)
 
 
-async def _replicas(kube: KubeClient, chosen: Options) -> list[str]:
+async def _replicas(kube: KubeClient, chosen: Options) -> dict[str, bool]:
+    """The replicas that run, and whether each is ready. Raises NotFoundError if there is none, KubeError."""
     namespace = chosen.istio_namespace
     selectors = {"label_selector": "app=istiod", "field_selector": "status.phase=Running"}
     running = await kube.list(PODS, namespace, **selectors)
-    replicas = [str(pod["metadata"]["name"]) for pod in running if not pod["metadata"].get("deletionTimestamp")]
+    replicas = {
+        str(pod["metadata"]["name"]): any(
+            condition["type"] == "Ready" and condition["status"] == "True"
+            for condition in pod["status"].get("conditions") or ()
+        )
+        for pod in running
+        if not pod["metadata"].get("deletionTimestamp")
+    }
     if not replicas:
         raise NotFoundError(
             f"no control plane runs in namespace {namespace}", "`mutua verify-install` says what is missing"
