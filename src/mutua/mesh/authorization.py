@@ -8,6 +8,7 @@ import msgspec
 
 from mutua.api import dry_run, security
 from mutua.api.validation import authorization_policy
+from mutua.mesh.kept import kept
 from mutua.mesh.proxy_view import (
     AuthorizationAction,
     Condition,
@@ -48,6 +49,7 @@ def as_written(item: security.AuthorizationPolicy) -> SelectedPolicy | None:
     return SelectedPolicy(_selector(item), _effective(item))
 
 
+@kept(limit=16384)
 def closed(item: security.AuthorizationPolicy) -> SelectedPolicy | None:
     """What the object says, where what it says is valid; elsewhere nobody is let in by mistake.
 

@@ -10,6 +10,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 
 from mutua.envoy import names
 from mutua.envoy.filters import conditions, trust_domains
+from mutua.envoy.memo import remembered
 from mutua.envoy.pack import packed
 from mutua.errors import InvalidInputError
 from mutua.mesh.proxy_view import (
@@ -136,9 +137,7 @@ def _compiled(
     for policy in policies:
         for index, rule in enumerate(policy.rules):
             try:
-                made = _rule(
-                    rule, policy.namespace, trust, requests=requests, narrow=action is AuthorizationAction.ALLOW
-                )
+                made = _rule(rule, policy.namespace, trust, requests, action is AuthorizationAction.ALLOW)
             except InvalidInputError:
                 # What an ALLOW rule asks cannot be asked here, so it allows nobody.
                 continue
@@ -149,8 +148,11 @@ def _compiled(
     return compiled
 
 
-def _rule(rule: Rule, namespace: str, trust: Trust, *, requests: bool, narrow: bool) -> Any:
-    """One rule. Raises InvalidInputError if a part of it cannot be asked and `narrow` says that this voids it all.
+@remembered(limit=16384)
+def _rule(rule: Rule, namespace: str, trust: Trust, requests: bool, narrow: bool) -> Any:
+    """One rule, to be copied and not to be changed.
+
+    Raises InvalidInputError if a part of it cannot be asked and `narrow` says that this voids it all.
 
     Without `narrow` only that part is left out: a rule that denies then denies more, never less.
     """
