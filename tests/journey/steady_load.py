@@ -1,6 +1,7 @@
 """A steady stream of requests. Run in a pod: python - HOST SECONDS RATE [CONNECTIONS] < this file
 
-Each has a connection of its own, or they share so many that are kept for as long as the server keeps them.
+Each has a connection of its own, or they share so many that are kept for as long as the server keeps them. No more than
+`UNDER_WAY` at a time: a machine that cannot carry the rate is asked less, and what fails then has another reason.
 """
 
 import asyncio
@@ -8,6 +9,7 @@ import json
 import sys
 import time
 
+UNDER_WAY = 60
 TOLD = 20
 """Failures of one kind that are told one by one; a machine that cannot keep up has thousands."""
 
@@ -70,6 +72,8 @@ async def fresh(host: str, seconds: float, rate: float, outcomes: dict[str, int]
     tasks: set[asyncio.Task[None]] = set()
     begin, count = time.monotonic(), 0
     while time.monotonic() - begin < seconds:
+        while len(tasks) >= UNDER_WAY:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         count += 1
         task = asyncio.create_task(request(host, outcomes))
         tasks.add(task)

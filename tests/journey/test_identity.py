@@ -128,7 +128,7 @@ def test_leaves_are_renewed_under_load(mesh: Journey) -> None:
     before = serials(mesh)
     found = outcomes(start_load(mesh, 16, "brief-"))
     assert set(found) == {"200"}, found
-    assert found["200"] > 10 * RATE
+    assert found["200"] > 2 * RATE
     assert not before & serials(mesh)
 
 
@@ -171,7 +171,7 @@ def test_custom_authority_added_control_plane_killed_replaced_and_left_again(
 
     found = outcomes(load)
     assert set(found) == {"200"}, found
-    assert found["200"] > 20 * RATE
+    assert found["200"] > 5 * RATE
     statistics = mesh.must(
         "exec", "deploy/client", "-n", NAMESPACE, "-c", "istio-proxy", "--",
         "python3", "-m", "mutua.programs.agent", "request", "GET", "stats?filter=server.*ssl.handshake",
