@@ -103,9 +103,15 @@ PERSISTENT_VOLUME_CLAIM = _kind(
 PERSISTENT_VOLUME = _kind(
     "", "v1", "PersistentVolume", "persistentvolumes", "pv", namespaced=False, subresources="status"
 )
-# Stored only: no controller runs pods for it, but clients list it among everything.
 REPLICATION_CONTROLLER = _kind(
-    "", "v1", "ReplicationController", "replicationcontrollers", "rc", categories="all", subresources="status"
+    "",
+    "v1",
+    "ReplicationController",
+    "replicationcontrollers",
+    "rc",
+    categories="all",
+    subresources="status",
+    unserved="no pods are run for it; use a Deployment",
 )
 LIMIT_RANGE = _kind("", "v1", "LimitRange", "limitranges", "limits", unserved="no limit or default is applied")
 RESOURCE_QUOTA = _kind(
