@@ -33,7 +33,7 @@ class Seen(NamedTuple):
             mtls=workload.has_sidecar and self.mode_of(workload).on_port(number) is not MtlsMode.DISABLE,
             service_account=workload.service_account,
             namespace=workload.namespace,
-            workload=workload.name,
+            workload=workload.owner or workload.name,
             labels=frozenset(pair for pair in workload.labels if pair[0] in self.label_keys),
             weight=weight,
         )

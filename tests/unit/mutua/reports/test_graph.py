@@ -120,6 +120,15 @@ def test_one_port_in_plaintext_opens_the_whole_edge() -> None:
     assert [(way.port, way.lock) for way in found.ways] == [(9090, Lock.OPEN), (80, Lock.CLOSED)]
 
 
+def test_clients_count_by_the_workload_that_owns_the_pod_they_reach() -> None:
+    """Else what a client's and a server's sidecar count of one call would be two edges."""
+    snapshot = build.snapshot(ObjectSet.of(objects(*SHOP)), MeshConfig())
+
+    (load,) = snapshot.load("shop", "store.shop.svc.cluster.local")
+
+    assert [each.workload for each in load.endpoints] == ["store"]
+
+
 def test_the_clients_rule_is_named() -> None:
     rule = {
         "apiVersion": "networking.istio.io/v1",
