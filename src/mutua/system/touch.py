@@ -1,7 +1,7 @@
-"""One connection out of a pod, made by `python3 -m mutua.system.touch HOST PORT MARK http|tcp` in a container of it.
+"""One connection out of a pod, made by `python3 -c THIS HOST PORT MARK http|tcp` in a container of it.
 
 It goes the way that an application's connections go: through the capture and the sidecar. Standard library only, and
-nothing of ours: it must start fast, in any container that has the package.
+nothing of ours: it runs in any container that has a Python.
 """
 
 import argparse
