@@ -1,5 +1,6 @@
 """What `mutua analyze` prints: messages as lines, JSON or YAML, the list of checks, and one code explained."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ Positions = Mapping[Subject, str]
 
 _PREFIXES: Final = {Severity.ERROR: "\x1b[1;31m", Severity.WARNING: "\x1b[33m", Severity.INFO: ""}
 _RESET: Final = "\x1b[0m"
+_PLACE: Final = re.compile(r"\{\d*\}")
 
 
 def lines(messages: Iterable[Message], positions: Positions, *, colored: bool = False) -> str:
@@ -37,7 +39,8 @@ def explanation(code: str) -> str:
     entry = codes.ISTIO.get(code)
     if entry is None:
         return ""
-    return f"# {code}: {entry.name}\n\n{entry.severity.value}. {entry.template}\n\n{url(code)}\n"
+    text = _PLACE.sub("…", entry.template)
+    return f"# {code}: {entry.name}\n\n{entry.severity.value}. {text}\n\n{url(code)}\n"
 
 
 def url(code: str) -> str:

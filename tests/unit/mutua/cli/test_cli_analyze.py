@@ -113,9 +113,11 @@ def test_standard_input(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_lists_and_explanations(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["analyze", "-L"]) == 0
     assert "* destinationrule.CaCertificateAnalyzer:\n    DestinationRules with TLS" in capsys.readouterr().out
-    for code in ("MUT0001", "ist0101"):
+    for code in ("MUT0001", "ist0101", "IST0102"):
         assert run(["analyze", "--explain", code]) == 0
-        assert capsys.readouterr().out.startswith(f"# {code.upper()}: ")
+        told = capsys.readouterr().out
+        assert told.startswith(f"# {code.upper()}: ")
+        assert "{0}" not in told and "{}" not in told
     assert run(["analyze", "--explain", "MUT9999"]) == 1
     assert "no message has the code MUT9999" in capsys.readouterr().err
 
