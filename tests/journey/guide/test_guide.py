@@ -196,7 +196,7 @@ def authority(reader: Reader, block: Block) -> None:
 
 @outcome("Certificate Rotation Configuration", "yaml")
 def operator_file(reader: Reader, block: Block) -> None:
-    """The installation takes the file, and the mesh config and the control plane hold what it says."""
+    """The installation takes the file: the secret holds a certificate for the name, and rotation comes at 80 %."""
     reader.write(block)
     reader.succeed(f"istioctl install -f {block.file} -y")
     config = reader.succeed("kubectl get configmap istio -n istio-system -o jsonpath='{.data.mesh}'").stdout
@@ -204,6 +204,12 @@ def operator_file(reader: Reader, block: Block) -> None:
     assert "api.example.com" in config
     variables = reader.succeed("kubectl get deployment istiod -n istio-system -o yaml").stdout
     assert re.search(r"name: PILOT_CERT_PROVIDER\s+value: istiod", variables)
+    held = "kubectl get secret dns-cert -n istio-system -o jsonpath='{.data.cert-chain\\.pem}' | base64 -d"
+    names = f"{held} | openssl x509 -noout -ext subjectAltName"
+    eventually(lambda: "DNS:api.example.com" in reader.run(names).stdout, 30)
+    assert "at 80% of validity" in block.text
+    started = reader.succeed("kubectl logs deploy/api-service -n production -c istio-proxy | grep rotation_at").stdout
+    assert "rotation_at=80%" in started
 
 
 @outcome("Step 1: Create Namespace with Istio Injection", "yaml")
