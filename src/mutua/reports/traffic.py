@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -31,6 +31,9 @@ class SeenBy(StrEnum):
 
     SERVER = "server"
     CLIENT = "client"
+
+
+Ends = tuple[Any, ...]
 
 
 class EdgeTraffic(msgspec.Struct, frozen=True):
@@ -62,13 +65,12 @@ class EdgeTraffic(msgspec.Struct, frozen=True):
     duration_sum_milliseconds: float = 0.0  # of all requests in `count`; 0 = not known
 
     @property
-    def ends(self) -> tuple[str, ...]:
+    def ends(self) -> Ends:
         """What makes an edge the same edge."""
-        return tuple(str(getattr(self, name)) for name in _ENDS)
+        return msgspec.structs.astuple(self)[:_ENDS]
 
 
-_ENDS: Final = EdgeTraffic.__struct_fields__[:11]
-_NUMBERS: Final = EdgeTraffic.__struct_fields__[11:]
+_ENDS: Final = EdgeTraffic.__struct_fields__.index("count")
 
 
 class TrafficPage(msgspec.Struct, frozen=True):
@@ -124,16 +126,17 @@ def edges(
 
 def merged(parts: Iterable[EdgeTraffic]) -> tuple[EdgeTraffic, ...]:
     """One edge for all that have the same ends, in order of the ends; what is nought is left out."""
-    sums: dict[tuple[str, ...], EdgeTraffic] = {}
+    sums: dict[Ends, list[float]] = {}
     for part in parts:
-        ends = part.ends
-        earlier = sums.get(ends)
+        values = msgspec.structs.astuple(part)
+        earlier = sums.get(values[:_ENDS])
         if earlier is None:
-            sums[ends] = part
+            sums[values[:_ENDS]] = list(values[_ENDS:])
         else:
-            numbers = {name: getattr(earlier, name) + getattr(part, name) for name in _NUMBERS}
-            sums[ends] = msgspec.structs.replace(part, **numbers)
-    return tuple(sums[ends] for ends in sorted(sums) if sums[ends].count or sums[ends].refused)
+            for place, number in enumerate(values[_ENDS:]):
+                earlier[place] += number
+    found = (EdgeTraffic(*ends, *sums[ends]) for ends in sorted(sums))
+    return tuple(edge for edge in found if edge.count or edge.refused)
 
 
 class _Source(NamedTuple):
@@ -282,10 +285,10 @@ class _Connections:
     """Connections that opened and that closed, which two counters tell: some are open yet, others never opened."""
 
     def __init__(self) -> None:
-        self._edges: dict[tuple[tuple[str, ...], bool], EdgeTraffic] = {}
-        self._opened: dict[tuple[tuple[str, ...], bool], int] = {}
-        self._closed: dict[tuple[tuple[str, ...], bool], int] = {}
-        self._failed: dict[tuple[tuple[str, ...], bool], int] = {}
+        self._edges: dict[tuple[Ends, bool], EdgeTraffic] = {}
+        self._opened: dict[tuple[Ends, bool], int] = {}
+        self._closed: dict[tuple[Ends, bool], int] = {}
+        self._failed: dict[tuple[Ends, bool], int] = {}
 
     def add(self, sample: Sample, edge: EdgeTraffic, *, secure: bool) -> None:
         """Take one of the two counters."""

@@ -85,6 +85,7 @@ async def endless(_request: Request) -> Response:
     async def lines() -> AsyncIterator[bytes]:
         while True:
             yield b"up 1\n" * 10_000
+            await asyncio.sleep(0.001)
 
     return StreamingResponse(lines(), media_type="text/plain")
 
