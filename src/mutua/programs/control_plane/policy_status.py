@@ -40,9 +40,14 @@ IDLE_SECONDS = 60.0
 """After this long, proxies that came and went without any change of an object are noticed."""
 
 SHARE = 0.05
-"""Of the time, at most; when the program is busy with its proxies, they are served first."""
+LONGEST_PAUSE_SECONDS = 10.0
+"""Looking takes this share of the time at most, what others do meanwhile included: a busy program serves its proxies
+first. But it does look again."""
 
 WRITES_PER_SECOND = 20.0
+WRITES_AT_A_LOOK = 60
+"""What a look found out is soon out of date."""
+
 AGAIN_SECONDS = 5.0
 """One policy's status is written at most this often."""
 
@@ -133,7 +138,8 @@ class PolicyStatusWriter:
             if trouble and trouble != said:
                 _LOG.warn("the status of policies cannot be written", problem=trouble, retry_seconds=RETRY_SECONDS)
             said = trouble
-            await asyncio.sleep(max(pause, (time.thread_time() - started) / SHARE))
+            spent = time.thread_time() - started
+            await asyncio.sleep(max(pause, min(spent / SHARE, LONGEST_PAUSE_SECONDS)))
             if not trouble:
                 await self._until_news()
 
@@ -223,7 +229,7 @@ class PolicyStatusWriter:
     async def _write_all(self, known: Known, reports: Iterable[Report]) -> bool:
         effects = effect.tally((decided, 1) for decided in known.decided.values())
         bare = tuple(gather.without_sidecar(known.snapshot, self._settings.namespace))
-        reports, is_done, now = list(reports), True, asyncio.get_running_loop().time()
+        reports, is_done, now, writes = list(reports), True, asyncio.get_running_loop().time(), 0
         for count, ref in enumerate(list(self._there)):
             facts = gather.facts(ref, known, effects, reports, bare, self._key_problems())
             if facts is None or self._there[ref].metadata.generation != facts.generation:
@@ -234,9 +240,10 @@ class PolicyStatusWriter:
             wanted = conditions.status(facts, previous, clock.now())
             if conditions.says_the_same(wanted, previous):
                 is_done = is_done and is_live
-            elif now < self._written_at.get(ref, -AGAIN_SECONDS) + AGAIN_SECONDS:
+            elif writes >= WRITES_AT_A_LOOK or now < self._written_at.get(ref, -AGAIN_SECONDS) + AGAIN_SECONDS:
                 is_done = False
             else:
+                writes += 1
                 self._written_at[ref] = now
                 is_done = await self._write(ref, wanted) and is_live and is_done
             if count % STEPS_BETWEEN_PAUSES == 0:
