@@ -102,8 +102,6 @@ def _container(installation: Installation) -> Object:
         "PILOT_CERT_PROVIDER": "istiod",
         # Its C core writes a line for each failed handshake: whoever reaches a port could fill the disk.
         "GRPC_VERBOSITY": "NONE",
-        # Memory that one thread frees is used by the others: without it, broken connections let the process grow.
-        "MALLOC_ARENA_MAX": "2",
     } | installation.environment
     container: Object = {
         "name": "discovery",
