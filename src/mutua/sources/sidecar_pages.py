@@ -52,6 +52,14 @@ class SidecarPages:
             self._reading = asyncio.create_task(self._all())
         return await asyncio.shield(self._reading)
 
+    async def close(self) -> None:
+        """Close what is open."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.wait((self._reading,))
+        for address in list(self._connections):
+            await self._forget(address)
+
     async def _all(self) -> list[Read]:
         targets = list(self._targets())
         for address in self._connections.keys() - {target.address for target in targets}:

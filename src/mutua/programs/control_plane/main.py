@@ -86,6 +86,13 @@ class ControlPlane:
             self._secrets_of, SecretReaders(kube), Credentials(kube, access.credentials_role(settings.namespace))
         )
         self._plaintext = PlaintextCollector(self._plaintext_edge)
+        self._traffic = MeshTraffic(
+            settings.pod_name,
+            lambda: (each.node for each in self._xds.statuses()),
+            lambda: self._snapshot,
+            lambda address: self._departed.find(address, clock.now()),
+            lambda: debug.plaintext_seen(self._plaintext.edges),
+        )
         self._policy_status = PolicyStatusWriter(
             kube, settings, self._judged, self._xds.statuses, lambda: self._key_sets.problems
         )
@@ -127,6 +134,7 @@ class ControlPlane:
             lambda: (*trust.samples(), *self._plaintext.samples()),
         )
         async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(self._traffic.pages.close)
             await stack.enter_async_context(http.serving(status, ANY_ADDRESS, MONITORING_PORT))
             await stack.enter_async_context(http.serving(status, ANY_ADDRESS, READINESS_PORT))
             serving = await trust.start(*self._webhook_names())
@@ -167,14 +175,9 @@ class ControlPlane:
         def seen(namespace: str) -> list[PlaintextSeen]:
             return debug.plaintext_seen(self._plaintext.edges_to(namespace))
 
-        traffic = MeshTraffic(
-            settings.pod_name,
-            lambda: (each.node for each in self._xds.statuses()),
-            lambda: self._snapshot,
-            lambda address: self._departed.find(address, clock.now()),
-            lambda: seen(""),
+        return debug.application(
+            trust.review_token, settings.namespace, proxies, seen, self._xds.sent, self._traffic.page
         )
-        return debug.application(trust.review_token, settings.namespace, proxies, seen, self._xds.sent, traffic.page)
 
     def _rule_of(self, node: Node, resource: str) -> str:
         """The DestinationRule that shaped a resource of a proxy; "" if none did."""

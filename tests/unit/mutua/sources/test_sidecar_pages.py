@@ -52,7 +52,9 @@ def sidecars(monkeypatch: pytest.MonkeyPatch) -> Sidecars:
 async def test_a_sidecar_that_misbehaves_costs_its_own_answer_only(sidecars: Sidecars) -> None:
     async with http.serving(Starlette(routes=[Route(TRAFFIC_PAGE, sidecars.answer)]), "0.0.0.0", 0) as port:  # noqa: S104
         targets = [Target(address, address) for address in (GOOD, SILENT, ENDLESS, BROKEN)]
-        found = {read.target.key: read for read in await SidecarPages(lambda: targets, port).read()}
+        pages = SidecarPages(lambda: targets, port)
+        found = {read.target.key: read for read in await pages.read()}
+        await pages.close()
 
     assert found[GOOD].page == b"a page"
     assert not found[GOOD].trouble
@@ -76,3 +78,4 @@ async def test_who_looks_at_the_same_time_shares_one_look_and_later_ones_find_th
         assert [read.trouble for read in await pages.read()] == ["it answers 500"]
     # A connection that the other side closed is made anew, and nobody there is said.
     assert [bool(read.trouble) for read in await pages.read()] == [True]
+    await pages.close()
