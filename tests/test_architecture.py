@@ -102,3 +102,11 @@ def test_test_modules_have_names_of_their_own() -> None:
     names = [path.name for path in (SOURCE.parent / "tests").rglob("test_*.py")]
 
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
+
+
+def test_every_bench_is_told_about() -> None:
+    """A bench that nobody finds is not run."""
+    folder = SOURCE.parent / "bench"
+    told = (folder / "README.md").read_text()
+
+    assert [path.name for path in folder.glob("*.py") if f"`{path.name}" not in told] == []
