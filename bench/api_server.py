@@ -100,6 +100,7 @@ async def post_all(client: httpx2.AsyncClient, path: str, bodies: list[dict[str,
 async def kill_once(server: Server, round_: int) -> tuple[int, int]:
     """Kill the server while clients write: how many writes were acknowledged, and how many of those are lost."""
     acknowledged: set[str] = set()
+    begun = asyncio.Event()
 
     async with server.client() as client:
 
@@ -109,9 +110,12 @@ async def kill_once(server: Server, round_: int) -> tuple[int, int]:
                 answer = await client.post(CONFIG_MAPS, json={"metadata": {"name": name, "labels": {"killed": "yes"}}})
                 if answer.status_code == 201:
                     acknowledged.add(name)
+                    begun.set()
 
         workers = [asyncio.create_task(work(worker)) for worker in range(4)]
-        await asyncio.sleep(random.uniform(0.05, 0.4))  # noqa: S311 - any moment will do
+        # A machine with much else to do may need longer than any moment below for its first answer.
+        await begun.wait()
+        await asyncio.sleep(random.uniform(0.0, 0.4))  # noqa: S311 - any moment will do
         server.stop(signal.SIGKILL)
         for worker in workers:
             worker.cancel()
