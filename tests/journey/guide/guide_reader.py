@@ -83,8 +83,7 @@ class Reader:
         """Types a command that stays in the foreground, visits the address that it prints, and interrupts it."""
         environment = self.shell.environment | {"BROWSER": "true"}
         process = subprocess.Popen(
-            # Where the tests run in the background, a shell has Ctrl-C ignored by all that it starts.
-            ["env", "--default-signal=INT", "bash", "-c", f"exec {self.filled_in(command)}"],
+            ["bash", "-c", f"exec {self.filled_in(command)}"],
             env=environment,
             cwd=self.folder,
             stdout=subprocess.PIPE,
