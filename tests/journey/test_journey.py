@@ -111,7 +111,9 @@ def test_kubectl_shows_policies_in_columns(applications: Journey, applied: Calla
     assert re.match(r"NAMESPACE\s+NAME\s+MODE\s+AGE\n", shown)
     assert re.search(r"^secure-apps\s+strict-mtls\s+STRICT\s+\S+", shown, re.MULTILINE)
     rules = applications.must("get", "destinationrule", "-n", "secure-apps", "-o", "wide")
-    assert re.search(r"NAME\s+HOST\s+AGE\nmtls-destination\s+\*\.secure-apps\.svc\.cluster\.local", rules)
+    assert re.search(
+        r"NAME\s+HOST\s+AGE\s+PROXIES\s+EFFECTIVE\nmtls-destination\s+\*\.secure-apps\.svc\.cluster\.local", rules
+    )
     described = applications.must("describe", "peerauthentication", "strict-mtls", "-n", "secure-apps")
     assert re.search(r"Mtls:\s+Mode:\s+STRICT", described)
     stable = applications.must("get", "peerauthentications.v1.security.istio.io", "-n", "secure-apps", "-o", "yaml")

@@ -52,7 +52,7 @@ spec: {{selector: {{matchLabels: {{app: web}}}}, rules: [{{to: [{{operation: {{m
 apiVersion: networking.istio.io/v1
 kind: DestinationRule
 metadata: {{name: web, namespace: {NAMESPACE}}}
-spec: {{host: web, trafficPolicy: {{tls: {{mode: ISTIO_MUTUAL}}}}}}
+spec: {{host: web, exportTo: [.], trafficPolicy: {{tls: {{mode: ISTIO_MUTUAL}}}}}}
 ---
 apiVersion: security.istio.io/v1
 kind: RequestAuthentication

@@ -147,7 +147,11 @@ def _clients(facts: Facts, bare: Sequence[str]) -> Condition:
     if not bare:
         return _condition(facts, CLIENTS_READY, "True", "AllHaveSidecars", ("every pod of the mesh has a sidecar",))
     have = "has" if len(bare) == 1 else "have"
-    text = f"{_pods(len(bare))} {have} no sidecar and cannot call where this policy is STRICT: {listed(bare)}"
+    near = [name for name in bare if name.startswith(f"{facts.ref.namespace}/")]
+    names = listed(near or bare)
+    if near and len(near) < len(bare):
+        names += f", and {len(bare) - len(near)} of other namespaces"
+    text = f"{_pods(len(bare))} {have} no sidecar and cannot call where this policy is STRICT: {names}"
     return _condition(facts, CLIENTS_READY, "False", "WithoutSidecar", (text,))
 
 

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from hypothesis import given
@@ -163,6 +164,14 @@ def test_pods_without_a_sidecar_are_named_where_plaintext_is_refused() -> None:
         "1 pod has no sidecar and cannot call where this policy is STRICT: shop/plain",
     )
     assert "ClientsReady" not in permissive
+
+
+def test_pods_of_the_policys_own_namespace_are_named_first() -> None:
+    strict = msgspec.structs.replace(
+        facts(peer("all", "STRICT"), "PeerAuthentication", "all"), bare=("a/one", "b/two", "shop/plain")
+    )
+
+    assert said(strict)["ClientsReady"][2].endswith(": shop/plain, and 2 of other namespaces")
 
 
 def test_a_port_that_is_strict_refuses_plaintext_too() -> None:
