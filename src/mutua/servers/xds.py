@@ -27,6 +27,8 @@ SERVICE: Final = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.max_concurrent_streams", 1000),
+    # Peers send us little, so the line is not measured: it takes a ping for most of what is read.
+    ("grpc.http2.bdp_probe", 0),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
