@@ -213,6 +213,7 @@ def _data(text: str) -> bytes:
 
 def _trust(options: argparse.Namespace) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=options.cacert)
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT  # curl has no such wish
     if options.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -18,6 +18,7 @@ import msgspec
 
 from mutua.errors import MutuaError, RefusedError
 from mutua.system.logs import Log
+from mutua.system.tls import believing
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -82,7 +83,7 @@ class KeySets:
         self._judge = judge
         self._entries: dict[str, _Entry] = {}
         self._news = asyncio.Event()
-        self._tls = tls or ssl.create_default_context()
+        self._tls = tls or believing()
 
     @property
     def current(self) -> Mapping[str, str]:

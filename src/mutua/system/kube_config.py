@@ -16,6 +16,7 @@ from lightkube.config.models import User, UserExec
 from lightkube.core.exceptions import ConfigError
 
 from mutua.errors import InvalidInputError
+from mutua.system import tls
 
 _EXEC_API_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
 _EXEC_EXPIRY_MARGIN = datetime.timedelta(seconds=30)
@@ -95,7 +96,7 @@ def http_parameters(config: kubeconfig.SingleConfig) -> dict[str, Any]:
     plugin = user.exec if user and not (user.token_file or user.token) else None
     try:
         verify = (
-            client_adapter.verify_cluster(config.cluster, user or User(), config.abs_file)
+            tls.as_kubernetes(client_adapter.verify_cluster(config.cluster, user or User(), config.abs_file))
             if config.cluster.server.startswith("https:")
             else True
         )

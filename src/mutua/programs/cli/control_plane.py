@@ -16,6 +16,7 @@ from mutua.programs.cli.main import Options
 from mutua.programs.control_plane.settings import WEBHOOK_PORT
 from mutua.reports.proxy_status import PlaintextSeen, ProxyState
 from mutua.reports.traffic import EdgeTraffic, TrafficPage, merged
+from mutua.system import tls
 from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeError
 from mutua.system.kube_pod_http import Kept, PodHttp
@@ -168,9 +169,9 @@ async def _access(kube: KubeClient, chosen: Options) -> _Access:
     namespace = chosen.istio_namespace
     token = await kube.service_account_token(DEBUG_ACCOUNT, namespace, (DEBUG_AUDIENCE,), _TOKEN_SECONDS)
     root = await kube.get(CONFIG_MAPS, ROOT_CONFIG_MAP, namespace)
-    tls = ssl.create_default_context(cadata=root["data"]["root-cert.pem"])
+    trust = tls.believing(root["data"]["root-cert.pem"])
     headers = [("Authorization", f"Bearer {token}"), ("Host", f"istiod.{namespace}.svc")]
-    return _Access(headers, tls, namespace)
+    return _Access(headers, trust, namespace)
 
 
 async def _ask(kube: KubeClient, chosen: Options, page: str, kind: type[T]) -> list[T]:
