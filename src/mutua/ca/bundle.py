@@ -67,18 +67,6 @@ def digest(values: Iterable[x509.Certificate]) -> str:
     return hashlib.sha256(b"".join(fingerprints)).hexdigest()
 
 
-def one_contains_other(current: bytes, new: bytes) -> bool:
-    """Whether a change of roots keeps everybody connected: one set holds the other, and neither is empty or unreadable.
-
-    Source: Istio's rule for accepting a new root-cert.pem while running.
-    """
-    try:
-        before, after = set(certificates(current)), set(certificates(new))
-    except ValueError:
-        return False
-    return before <= after or after <= before
-
-
 def is_authority(certificate: x509.Certificate) -> bool:
     """Whether its basic constraints say that it may sign certificates."""
     try:

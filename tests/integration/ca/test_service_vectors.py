@@ -41,6 +41,36 @@ async def test_answers_as_istio_s(control_plane: ControlPlane, row: dict[str, An
     assert answer[-1] == control_plane.roots.decode()
 
 
+@pytest.mark.parametrize("row", vectors("node-authorization"))
+async def test_nobody_asks_for_other_workloads(control_plane: ControlPlane, row: dict[str, Any]) -> None:
+    """Istio lets its node proxies do so for pods of their node; here not even those."""
+    request = protos.IstioCertificateRequest(csr=signing_request(KEY))
+    request.metadata["ImpersonatedIdentity"] = row["requestedIdentity"]
+    good = (("authorization", "Bearer good"),)
+    credentials = grpc.ssl_channel_credentials(control_plane.roots)
+
+    assert await ask(control_plane.token_port, credentials, request, good) is grpc.StatusCode.UNAUTHENTICATED
+
+
+@pytest.mark.parametrize("row", vectors("xfcc", "xfcc-trusted-address"))
+@pytest.mark.parametrize("token", ["", "bad"])
+async def test_a_header_is_no_credential(
+    control_plane: ControlPlane, row: dict[str, Any], token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Istio believes X-Forwarded-Client-Cert from loopback and from addresses of a setting; here nobody does."""
+    monkeypatch.setenv("TRUSTED_GATEWAY_CIDR", row.get("trustedCIDRs", "") or "127.0.0.0/8")
+    header = row.get("header", "Hash=x;URI=spiffe://cluster.local/ns/shop/sa/web")
+    metadata = [("x-forwarded-client-cert", header)]
+    if token:
+        metadata.append(("authorization", f"Bearer {token}"))
+    request = protos.IstioCertificateRequest(csr=signing_request(KEY))
+    credentials = grpc.ssl_channel_credentials(control_plane.roots)
+
+    answer = await ask(control_plane.token_port, credentials, request, tuple(metadata))
+
+    assert answer is grpc.StatusCode.UNAUTHENTICATED
+
+
 async def call(control_plane: ControlPlane, row: dict[str, Any]) -> grpc.StatusCode | tuple[str, ...]:
     """The chain or the code, in the situation that the row describes."""
     request = protos.IstioCertificateRequest(csr=signing_request(KEY))
@@ -68,6 +98,16 @@ async def call(control_plane: ControlPlane, row: dict[str, Any]) -> grpc.StatusC
         case "CERT_GEN_ERROR":
             # A signer whose key is not its certificate's: what it signs is caught before it leaves.
             control_plane.authority = dataclasses.replace(authority, key=keys.generate())
+    return await ask(port, credentials, request, tuple(metadata))
+
+
+async def ask(
+    port: int,
+    credentials: grpc.ChannelCredentials | None,
+    request: protos.IstioCertificateRequest,
+    metadata: tuple[tuple[str, str], ...],
+) -> grpc.StatusCode | tuple[str, ...]:
+    """The chain or the code; without credentials over plaintext."""
     options = (("grpc.ssl_target_name_override", NAME), ("grpc.use_local_subchannel_pool", 1))
     address = f"127.0.0.1:{port}"
     channel = (
@@ -78,7 +118,7 @@ async def call(control_plane: ControlPlane, row: dict[str, Any]) -> grpc.StatusC
             METHOD, protos.IstioCertificateRequest.SerializeToString, protos.IstioCertificateResponse.FromString
         )
         try:
-            return tuple((await method(request, metadata=tuple(metadata), timeout=5)).cert_chain)
+            return tuple((await method(request, metadata=metadata, timeout=5)).cert_chain)
         except grpc.aio.AioRpcError as error:
             return error.code()
 

@@ -16,6 +16,7 @@ from mutua.ca.authority import Authority, der
 from mutua.ca.caller import Caller, Credential
 from mutua.ca.errors import AuthorityError, CsrError, IssueError, SignedWrongError, TtlError
 from mutua.ca.limits import Limits
+from mutua.ca.template import key_usage
 from mutua.spiffe import SpiffeId
 from mutua.system import keys
 
@@ -69,14 +70,15 @@ def test_a_workload_certificate_field_by_field() -> None:
     assert AUTHORITY.root_bundle == issued.chain[-1]
 
 
-@pytest.mark.parametrize("row", vectors("sign-csr", where=lambda row: not row.get("for_ca")))
+@pytest.mark.parametrize("row", vectors("sign-csr"))
 def test_signing_as_istio(row: dict[str, Any]) -> None:
-    """Istio's own tables, but that authorities are not signed on request, and that RSA keys have 2048 bits."""
+    """Istio's own tables, but that nothing signed is an authority's, and that RSA keys have 2048 bits."""
     wanted = row["expect"]
     asked = row.get("csr", {})
     key = keys.generate(keys.KeyAlgorithm.RSA_2048 if "rsa" in asked.get("key", "") else keys.KeyAlgorithm.P256)
     names = [name for name in (asked.get("san_host"), *asked.get("dns_names", ())) if name]
-    request = signing_request(key, names, common_name=asked.get("cn", ""), organization="MyOrg")
+    extensions = [x509.BasicConstraints(ca=True, path_length=None), key_usage(signs=True)] if row.get("for_ca") else []
+    request = signing_request(key, names, common_name=asked.get("cn", ""), organization="MyOrg", extensions=extensions)
     authority = root_authority(ttl=timedelta(seconds=row.get("signer_ttl_s", 3650 * 86400)))
     ttl = timedelta(seconds=row["requested_ttl_s"])
     limits = Limits(max_ttl=timedelta(seconds=row.get("max_ttl_s", 90 * 86400)), refuses_foreign_names=False)
@@ -97,6 +99,8 @@ def test_signing_as_istio(row: dict[str, Any]) -> None:
         leaf = leaf_of(issue.certificate(request, caller, authority, NOW, SERIAL, ttl, limits))
 
     assert wanted.get("san_ids", identities) == names_of(leaf)
+    assert not leaf.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert not leaf.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
     assert not leaf.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     if "not_after_minus_not_before_minus_120s" in wanted:
         life = leaf.not_valid_after_utc - leaf.not_valid_before_utc - timedelta(seconds=120)
