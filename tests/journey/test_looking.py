@@ -173,6 +173,23 @@ def test_a_pod_that_does_not_exist_is_named(looked_at: Journey, words: list[str]
     assert done.stderr.splitlines()[1].startswith("hint: ")
 
 
+DOTTED = f"""
+apiVersion: v1
+kind: Pod
+metadata: {{name: dotted.name, namespace: {NAMESPACE}}}
+spec: {{containers: [{{name: curl, image: curlimages/curl, command: [sleep, "9"]}}]}}
+"""
+
+
+def test_what_is_behind_a_dot_is_a_namespace_unless_the_name_has_it(looked_at: Journey) -> None:
+    elsewhere = looked_at.mutua("pc", "secret", f"deploy/web.{NAMESPACE}", "-n", "default")
+    assert elsewhere.stdout == said(looked_at, "pc", "secret", "deploy/web")
+    looked_at.must("apply", "-f", "-", stdin=DOTTED)
+    found = said(looked_at, "x", "check-inject", "dotted.name")
+    looked_at.must("delete", "pod", "dotted.name", "-n", NAMESPACE, "--wait=false")
+    assert re.search(r"✔\s+Namespace label istio-injection=enabled", found)
+
+
 @pytest.mark.parametrize("words", [["pc", "secret"], ["pc", "log"], ["x", "authz", "check"]], ids=" ".join)
 def test_a_pod_without_a_sidecar_is_said_to_be_one(looked_at: Journey, words: list[str]) -> None:
     done = looked_at.mutua(*words, "plain", "-n", NAMESPACE)

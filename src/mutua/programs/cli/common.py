@@ -1,6 +1,7 @@
 """What commands share: the connection, waiting for async work, printing objects, finding the pod that was meant."""
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
@@ -115,35 +116,17 @@ async def find_pod(kube: KubeClient, argument: str, chosen: Options) -> PodName:
 
     Raises NotFoundError, InvalidInputError.
     """
-    kind, slash, name = argument.rpartition("/")
-    namespace = chosen.namespace or kube.namespace
-    head, dot, tail = name.rpartition(".")
-    if dot and head and not chosen.namespace:
-        name, namespace = head, tail
-    elif dot and head and tail == chosen.namespace:
-        name = head
-    if not slash or kind.casefold() in ("pod", "pods", "po"):
-        try:
-            await kube.get(PODS, name, namespace)
-        except KubeNotFoundError as error:
-            raise NotFoundError(
-                f'unable to retrieve Pod: pods "{name}" not found in namespace {namespace}',
-                f"`kubectl get pods -n {namespace}` lists them; another namespace is chosen with -n",
-            ) from error
-        return PodName(namespace, name)
-    resource = _WORKLOADS.get(kind.casefold())
+    kind, slash, whole = argument.rpartition("/")
+    pod = not slash or kind.casefold() in ("pod", "pods", "po")
+    resource = PODS if pod else _WORKLOADS.get(kind.casefold())
     if resource is None:
         raise InvalidInputError(
             f'"{argument}" does not refer to a pod', "for example deploy/web, svc/web or a pod's name"
         )
-    try:
-        workload = await kube.get(resource, name, namespace)
-    except KubeNotFoundError as error:
-        raise NotFoundError(
-            f'{resource.plural} "{name}" not found in namespace {namespace}',
-            f"`kubectl get {resource.plural} -n {namespace}` lists them; another namespace is chosen with -n",
-        ) from error
-    selector = (workload.get("spec") or {}).get("selector") or {}
+    name, namespace, found = await _find_named(kube, resource, whole, chosen)
+    if pod:
+        return PodName(namespace, name)
+    selector = (found.get("spec") or {}).get("selector") or {}
     labels = selector if resource == SERVICES else selector.get("matchLabels") or {}
     if not labels:
         raise NotFoundError(f"{argument} selects no pods", "name a pod instead")
@@ -154,6 +137,25 @@ async def find_pod(kube: KubeClient, argument: str, chosen: Options) -> PodName:
     if not ordered:
         raise NotFoundError(f"{argument} has no pods in namespace {namespace}", "is it scaled to zero?")
     return PodName(namespace, str(ordered[0]["metadata"]["name"]))
+
+
+async def _find_named(kube: KubeClient, resource: Resource, whole: str, chosen: Options) -> tuple[str, str, Object]:
+    """Name, namespace and object. What is behind a dot is a namespace, whatever -n says, unless the name itself has it.
+
+    Source: istioctl. Raises NotFoundError.
+    """
+    here = chosen.namespace or kube.namespace
+    head, _, tail = whole.rpartition(".")
+    tried = [(head, tail), (whole, here)] if head and tail else [(whole, here)]
+    for name, namespace in tried:
+        with contextlib.suppress(KubeNotFoundError):
+            return name, namespace, await kube.get(resource, name, namespace)
+    name, namespace = tried[0]
+    what = "unable to retrieve Pod: pods" if resource == PODS else resource.plural
+    raise NotFoundError(
+        f'{what} "{name}" not found in namespace {namespace}',
+        f"`kubectl get {resource.plural} -n {namespace}` lists them; another namespace is chosen with -n",
+    )
 
 
 def proxy_image(pod: Object) -> str:
