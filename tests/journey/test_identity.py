@@ -219,7 +219,10 @@ def test_everyone_sees_certificates(mesh: Journey, eventually: Eventually) -> No
     """`mutua certs` as a table, as JSON and as a check with an exit code; `mutua ca status`."""
 
     def listed() -> bool:
-        return f"spiffe://cluster.local/ns/{NAMESPACE}/sa/default" in mesh.mutua("certs", "-n", NAMESPACE).stdout
+        return (
+            f"spiffe://cluster.local/ns/{NAMESPACE}/sa/default"
+            in mesh.mutua("certs", "-n", NAMESPACE, "-o", "wide").stdout
+        )
 
     eventually(listed, 20)
     shown = json.loads(mesh.mutua("certs", "-n", NAMESPACE, "-o", "json").stdout)

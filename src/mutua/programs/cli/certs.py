@@ -15,7 +15,7 @@ EXPIRING_EXIT_CODE = 2
 
 def certs(
     context: typer.Context,
-    output: Annotated[str, typer.Option("--output", "-o", help="short, json or yaml.")] = "short",
+    output: Annotated[str, typer.Option("--output", "-o", help="short, wide, json or yaml.")] = "short",
     expiring_in: Annotated[
         str, typer.Option("--expiring-in", help="Only certificates that end within this time, as in 6h; exit code 2.")
     ] = "",
@@ -24,7 +24,8 @@ def certs(
     from mutua.reports import certificates as report
     from mutua.system import clock
 
-    wanted = common.output_format(output)
+    wide = output == "wide"
+    wanted = common.output_format("short" if wide else output)
     within = timedelta(seconds=common.duration_seconds("--expiring-in", expiring_in)) if expiring_in else None
     namespace = common.options(context).namespace
 
@@ -38,8 +39,10 @@ def certs(
     if within is not None:
         # Whoever has told nothing may be about to expire, so it is shown; it alone is no reason for the exit code.
         reports = [dict(each) for each in report.expiring(reports, now, within)]
-    if wanted is common.OutputFormat.SHORT:
-        sys.stdout.write(report.table(reports, silent, now))
+    if wanted is common.OutputFormat.SHORT and within is not None and not (reports or silent):
+        sys.stdout.write(f"No certificate ends within {expiring_in}.\n")
+    elif wanted is common.OutputFormat.SHORT:
+        sys.stdout.write((report.wide if wide else report.table)(reports, silent, now))
     else:
         silent_objects = [{"namespace": each[0], "pod": each[1]} for each in silent]
         common.print_object({"certificates": reports, "silent": silent_objects}, wanted)
