@@ -212,6 +212,7 @@ def test_a_broken_authority_changes_nothing_and_says_so(mesh: Journey, eventuall
 
     eventually(told, 10)
     assert state(mesh)["issuer"] == before["issuer"]
+    assert "does not match the key" in mesh.mutua("ca", "status").stdout
     mesh.must("delete", "secret", "cacerts", "-n", "istio-system")
 
 

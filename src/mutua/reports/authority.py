@@ -40,14 +40,17 @@ def status(
     now: datetime,
     *,
     external: bool = False,
+    problem: str = "",
 ) -> str:
     """`mutua ca status`. `waiting`: `namespace`, `pod` and `why` of each proxy that a rotation waits for.
 
-    `external`: somebody else signs for workloads.
+    `external`: somebody else signs for workloads. `problem`: why a plugged-in authority is not used.
     """
     lines = [f"authority   {state.issuer or 'none'}", f"from        secret {state.origin or 'unknown'}"]
     if external:
         lines.append("signs       for the control plane only; an external authority signs for workloads")
+    if problem:
+        lines.append(f"problem     {problem}")
     for root in roots:
         lines.append(f"root        {_subject(root)}, until {_time(root.not_valid_after_utc)}")
     if state.stage is Stage.SETTLED:

@@ -144,18 +144,25 @@ def status(
     async def work(kube: KubeClient, chosen: Options) -> tuple[Any, Mapping[str, str], Any]:
         record = await _record(kube, chosen)
         roots = await _config_map(kube, ROOT_CONFIG_MAP, chosen.istio_namespace)
-        rolling = bool(record.state.successor)
-        waiting = await identity_pages.waiting(kube, chosen) if rolling else []
-        return record, roots, waiting
+        try:
+            page = await identity_pages.rotation(kube, chosen)
+        except UnavailableError as error:
+            if record.state.successor:
+                raise
+            # The rest is in the cluster, and true whether or not the control plane runs.
+            page = identity_pages.RotationPage([], error.message)
+        return record, roots, page
 
-    record, announced, waiting = common.with_kube(context, work)
+    record, announced, page = common.with_kube(context, work)
     if wanted is not common.OutputFormat.SHORT:
-        common.print_object({"state": record.state, "waiting": waiting}, wanted)
+        common.print_object({"state": record.state, "waiting": page.waiting, "problem": page.problem}, wanted)
         return
     roots = announced.get("root-cert.pem", "").encode()
     found = bundle.certificates(roots) if roots else ()
     external = msgspec.json.decode(announced.get("issuer.json") or "{}").get("issuer") == ""
-    sys.stdout.write(report.status(record.state, found, waiting, clock.now(), external=external))
+    sys.stdout.write(
+        report.status(record.state, found, page.waiting, clock.now(), external=external, problem=page.problem)
+    )
 
 
 @app.command()

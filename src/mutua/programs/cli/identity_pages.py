@@ -1,7 +1,7 @@
 """What the control plane's replicas know of identities, read from the loopback of their pods and put together."""
 
 import asyncio
-from typing import Any
+from typing import Any, NamedTuple
 
 from mutua.errors import UnavailableError
 from mutua.programs.cli.main import Options
@@ -33,10 +33,17 @@ async def next_rotations(kube: KubeClient, options: Options) -> dict[int, str]:
     return {int(each["serial"], 16): each["next_rotation"] for each in reports if each["next_rotation"]}
 
 
-async def waiting(kube: KubeClient, options: Options) -> list[dict[str, str]]:
-    """The proxies that a rotation waits for: `namespace`, `pod`, `why`. Raises UnavailableError."""
-    pages = await _pages(kube, options, "/rotation")
-    return list(pages[0]["waiting"])
+class RotationPage(NamedTuple):
+    """What a replica says about the authority."""
+
+    waiting: list[dict[str, str]]  # `namespace`, `pod`, `why` of each proxy that a rotation waits for
+    problem: str  # what is wrong with the plugged-in authority, "" = nothing
+
+
+async def rotation(kube: KubeClient, options: Options) -> RotationPage:
+    """What the first replica that answers says. Raises UnavailableError."""
+    page = (await _pages(kube, options, "/rotation"))[0]
+    return RotationPage(list(page["waiting"]), str(page.get("problem", "")))
 
 
 async def _pages(kube: KubeClient, options: Options, path: str) -> list[Any]:

@@ -170,7 +170,8 @@ class Trust:
             return Response(self.book.page(), media_type="application/json")
 
         async def rotation(_request: Request) -> Response:
-            return Response(msgspec.json.encode({"waiting": self.keeper.lagging}), media_type="application/json")
+            said = {"waiting": self.keeper.lagging, "problem": self.keeper.problem}
+            return Response(msgspec.json.encode(said), media_type="application/json")
 
         return Starlette(routes=[Route("/certificates", certificates), Route("/rotation", rotation)])
 
