@@ -2,8 +2,9 @@
 
 Control plane, API server and agents are processes of their own; TLS, CSRs, checks and answers are real. What is printed
 for the control plane is its CPU time. Tokens are reviewed by a real API server (the local cluster's), once with its
-answers given from memory to see what the review costs; connections are fresh, as agents make them, or kept. "By hand"
-is what `bench/ca.py` makes at that moment: how fast the machine is beside whatever else it does.
+answers given from memory to see what the review costs; connections are fresh, as agents make them, or kept. The floor
+is a call of the same size that does nothing: what gRPC and TLS take before any work of ours. "By hand" is what
+`bench/ca.py` makes at that moment: how fast the machine is beside whatever else it does.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import grpc.aio
 import uvloop
@@ -37,7 +39,7 @@ from mutua.servers.credentials import ServingTls, TlsMaterial
 from mutua.servers.identity import IdentityService
 from mutua.servers.xds import SERVER_OPTIONS
 from mutua.spiffe import SpiffeId, TrustDomain
-from mutua.system import clock, files, keys
+from mutua.system import clock, files, keys, logs
 from mutua.system.ca_client import METHOD, CaClient, CaClientSettings, IdentityStatement, WorkloadCertificate
 from mutua.system.keys import KeyAlgorithm
 from mutua.system.kube import KubeClient
@@ -50,11 +52,24 @@ AT_ONCE = 200
 """Connections that one process of agents opens at a time; a real fleet has a machine for each few."""
 
 FROM_MEMORY = "from-memory"
+FLOOR = "bench.Floor"
+FLOOR_METHOD = f"/{FLOOR}/Call"
+ASKED, ANSWERED = b"x" * 700, b"x" * 1600
+"""As long as a request for a certificate and its answer."""
+
+Methods: TypeAlias = list[Callable[..., Awaitable[object]]]
 
 
 def serve(pipe: Connection, configuration: str) -> None:
     """The control plane's two ports; tells ports and roots, then answers each message with CPU seconds and memory."""
-    uvloop.run(_serve(pipe, configuration))
+    # As it is installed: each certificate has its line in the audit log.
+    with Path(os.devnull).open("w", buffering=1) as nowhere:
+        logs.configure(stream=nowhere)
+        uvloop.run(_serve(pipe, configuration))
+
+
+async def _nothing(_request: bytes, _context: object) -> bytes:
+    return ANSWERED
 
 
 async def _serve(pipe: Connection, configuration: str) -> None:
@@ -77,6 +92,8 @@ async def _serve(pipe: Connection, configuration: str) -> None:
 
         CertificateService(lambda: authority, review, DOMAIN).add_to(server)
         IdentityService(DOMAIN, lambda namespace, pod: "web", lambda report: None).add_to(server)
+        floor = {"Call": grpc.unary_unary_rpc_method_handler(_nothing)}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(FLOOR, floor),))
         renewal = server.add_secure_port("127.0.0.1:0", tls.client_certificate_required())
         token = server.add_secure_port("127.0.0.1:0", tls.server_only())
         await server.start()
@@ -117,7 +134,7 @@ class Bench:
         latencies.sort()
         used = after - before
         print(
-            f"{name:34} {count:5}  {used:5.2f} CPU s = {count / used:5.0f}/s/core, {yardstick:.0f} by hand"
+            f"{name:38} {count:5}  {used:5.2f} CPU s = {count / used:5.0f}/s/core, {yardstick:.0f} by hand"
             f"  p50 {latencies[count // 2] * 1000:4.0f} ms  p99 {latencies[int(count * 0.99) - 1] * 1000:5.0f} ms"
             f"  {memory:.0f} MB",
             flush=True,
@@ -162,12 +179,27 @@ async def crowd(pipe: Connection, agents: int, token: str) -> None:
         async def report(number: int) -> None:
             await real.report(held[number], IdentityStatement("web-0", "digest", clock.now()))
 
+        await first(0)  # the first review of all loads the client that makes it
+        token_address, renewal_address = f"127.0.0.1:{token_port}", f"127.0.0.1:{renewal_port}"
+        await _floor(bench, "floor: TLS, a call of nothing", token_address, grpc.ssl_channel_credentials(roots))
         await bench.phase("by token", first, agents)
         await bench.phase("by token, its review from memory", first_from_memory, agents)
+        proof = grpc.ssl_channel_credentials(roots, held[0].key.reveal(), held[0].chain)
+        await _floor(bench, "floor: mutual TLS, a call of nothing", renewal_address, proof)
         await bench.phase("renewed by certificate", again, agents)
         await bench.phase("reports", report, agents)
-        await _kept(bench, f"127.0.0.1:{renewal_port}", held[0], roots)
+        await _kept(bench, renewal_address, held[0], roots)
     pipe.send(False)
+
+
+async def _floor(bench: Bench, name: str, address: str, credentials: grpc.ChannelCredentials) -> None:
+    """What a connection and a call cost that do nothing."""
+
+    async def call(_number: int) -> None:
+        async with _channels(address, credentials, 1, FLOOR_METHOD, bytes) as methods:
+            await methods[0](ASKED, timeout=60)
+
+    await bench.phase(name, call, bench.agents)
 
 
 async def _kept(bench: Bench, address: str, current: WorkloadCertificate, roots: bytes) -> None:
@@ -179,7 +211,8 @@ async def _kept(bench: Bench, address: str, current: WorkloadCertificate, roots:
     request = protos.IstioCertificateRequest(csr=csr, validity_duration=3600)
     credentials = grpc.ssl_channel_credentials(roots, current.key.reveal(), current.chain)
     _, before = bench.used()
-    async with _channels(address, credentials, bench.agents) as methods:
+    serializer = protos.IstioCertificateRequest.SerializeToString
+    async with _channels(address, credentials, bench.agents, METHOD, serializer) as methods:
 
         async def call(number: int) -> None:
             await methods[number % len(methods)](request, timeout=60)
@@ -187,17 +220,28 @@ async def _kept(bench: Bench, address: str, current: WorkloadCertificate, roots:
         await bench.phase("connections by certificate, kept", call, bench.agents)
         _, after = bench.used()
         await bench.phase("renewed over kept connections", call, bench.agents * 10)
-    print(f"{'memory for each kept connection':34} {(after - before) * 1000 / bench.agents:.0f} KB")
+    async with _channels(address, credentials, bench.agents, FLOOR_METHOD, bytes) as methods:
+
+        async def nothing(number: int) -> None:
+            await methods[number % len(methods)](ASKED, timeout=60)
+
+        for number in range(len(methods)):
+            await nothing(number)
+        await bench.phase("floor: kept, a call of nothing", nothing, bench.agents * 10)
+    print(f"{'memory for each kept connection':38} {(after - before) * 1000 / bench.agents:.0f} KB")
 
 
 @asynccontextmanager
 async def _channels(
-    address: str, credentials: grpc.ChannelCredentials, count: int
-) -> AsyncIterator[list[Callable[..., Awaitable[object]]]]:
+    address: str,
+    credentials: grpc.ChannelCredentials,
+    count: int,
+    method: str,
+    serializer: Callable[[Any], bytes],
+) -> AsyncIterator[Methods]:
     options = (("grpc.ssl_target_name_override", NAME), ("grpc.use_local_subchannel_pool", 1))
     channels = [grpc.aio.secure_channel(address, credentials, options=options) for _ in range(count)]
-    serializer = protos.IstioCertificateRequest.SerializeToString
-    yield [channel.unary_unary(METHOD, request_serializer=serializer) for channel in channels]
+    yield [channel.unary_unary(method, request_serializer=serializer) for channel in channels]
     await asyncio.gather(*(channel.close() for channel in channels))
 
 
