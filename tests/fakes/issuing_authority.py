@@ -9,6 +9,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+VALID = (-timedelta(minutes=2), timedelta(hours=1))
+
 
 @dataclass(frozen=True)
 class Issued:
@@ -42,11 +44,12 @@ class Authority:
         *names: x509.GeneralName,
         organization: str = "",
         usages: tuple[x509.ObjectIdentifier, ...] = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
+        valid: tuple[timedelta, timedelta] = VALID,
     ) -> Issued:
-        """A certificate for `names`; its subject is empty, or an organization."""
+        """A certificate for `names`; its subject is empty, or an organization; `valid` from and until, from now on."""
         key = ec.generate_private_key(ec.SECP256R1())
         attributes = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)] if organization else []
-        builder = _builder(self._certificate.subject, x509.Name(attributes), key.public_key())
+        builder = _builder(self._certificate.subject, x509.Name(attributes), key.public_key(), valid)
         if names:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=True)
         certificate = (
@@ -76,7 +79,9 @@ class Authority:
         return builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
 
-def _builder(issuer: x509.Name, subject: x509.Name, key: Any) -> x509.CertificateBuilder:
+def _builder(
+    issuer: x509.Name, subject: x509.Name, key: Any, valid: tuple[timedelta, timedelta] = VALID
+) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (
         x509.CertificateBuilder()
@@ -84,8 +89,8 @@ def _builder(issuer: x509.Name, subject: x509.Name, key: Any) -> x509.Certificat
         .subject_name(subject)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=2))
-        .not_valid_after(now + timedelta(hours=1))
+        .not_valid_before(now + valid[0])
+        .not_valid_after(now + valid[1])
     )
 
 

@@ -3,6 +3,8 @@
 import asyncio
 import logging
 import random
+import socket
+import ssl
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -13,6 +15,7 @@ import grpc
 import grpc.aio
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from fakes.certificates import issued_authority, root_authority, signing_request
 from fakes.mesh_control_plane import NAME, ControlPlane
@@ -233,6 +236,19 @@ async def test_our_client_renews_with_its_certificate(control_plane: ControlPlan
     assert len({certificate.serial for certificate in (first, second, third)}) == 3
 
 
+async def test_a_thousand_rotations_are_a_thousand_keys(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """No key is ever certified twice."""
+    agent = client(control_plane, tmp_path)
+    gate = asyncio.Semaphore(50)
+
+    async def rotated() -> bytes:
+        async with gate:
+            leaf = x509.load_pem_x509_certificate((await agent.certificate()).chain)
+            return leaf.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    assert len(set(await asyncio.gather(*(rotated() for _ in range(1000))))) == 1000
+
+
 async def test_an_expired_certificate_falls_back_to_the_token(control_plane: ControlPlane, tmp_path: Path) -> None:
     """As after a long suspension."""
     agent = client(control_plane, tmp_path)
@@ -267,6 +283,36 @@ async def test_roots_and_server_certificate_are_swapped_while_serving(
 
     assert (await client(control_plane, tmp_path).certificate()).roots == control_plane.roots
     assert (await refusal(control_plane, certificate=old))[0] == grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_no_session_outlives_the_roots_that_it_was_verified_with(
+    control_plane: ControlPlane, tmp_path: Path, version: ssl.TLSVersion
+) -> None:
+    """A resumed session shows no certificate, so it must not be taken once the roots are others (CVE-2022-21654)."""
+    held = await client(control_plane, tmp_path).certificate()
+    (tmp_path / "both.pem").write_bytes(held.key.reveal() + held.chain)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["h2"])
+    context.minimum_version = context.maximum_version = version
+    context.load_cert_chain(tmp_path / "both.pem")
+
+    def greeted(session: ssl.SSLSession | None) -> tuple[ssl.SSLSession | None, bool]:
+        """The session after the server's first frame, and whether it was resumed; raises if the server refuses us."""
+        plain = socket.create_connection(("127.0.0.1", control_plane.renewal_port), 5)
+        with context.wrap_socket(plain, session=session) as connection:
+            if not connection.recv(100):
+                raise ConnectionError("closed without a word")
+            return connection.session, bool(connection.session_reused)
+
+    session, _ = await asyncio.to_thread(greeted, None)
+    session, resumed = await asyncio.to_thread(greeted, session)
+    assert resumed  # as long as the roots are the same
+    control_plane.use(root_authority(clock.now()))
+
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        await asyncio.to_thread(greeted, session)
 
 
 async def test_our_client_refuses_an_unknown_server(control_plane: ControlPlane, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Who may ask: tokens that Kubernetes vouches for, and certificates of this mesh."""
 
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -147,6 +148,12 @@ def test_a_workloads_certificate_is_a_caller() -> None:
         client_certificate([uri("spiffe://cluster.local/ns/foo/sa/bar/x")]),
         client_certificate([uri("spiffe://cluster.local/ns/foo/sa/bar\0")]),
         client_certificate([uri("SPIFFE://cluster.local/ns/foo/sa/bar")]),
+        client_certificate([uri("spiffe://cluster.local./ns/foo/sa/bar")]),
+        client_certificate([uri("spiffe://cluster.local/ns/foo/sa/%62ar")]),
+        client_certificate([uri(IDENTITY), x509.OtherName(x509.ObjectIdentifier("1.2.3"), b"\x05\x00")]),
+        client_certificate([x509.OtherName(x509.ObjectIdentifier("1.2.3"), b"\x05\x00")]),
+        client_certificate([x509.RFC822Name("bar@foo.cluster.local")]),
+        client_certificate([x509.IPAddress(IPv4Address("10.0.0.1"))]),
         client_certificate([uri(IDENTITY)], [ExtendedKeyUsageOID.SERVER_AUTH]),
         client_certificate([uri(IDENTITY)], []),
         client_certificate([uri(IDENTITY)], is_authority=True),
@@ -165,6 +172,12 @@ def test_a_workloads_certificate_is_a_caller() -> None:
         "one segment too many",
         "a NUL at the end",
         "another case",
+        "a dot behind the domain",
+        "an escape",
+        "a URI and a name of another type",
+        "a name of another type",
+        "an address of mail",
+        "an address",
         "for servers only",
         "no usage",
         "an authority's",

@@ -1,4 +1,4 @@
-"""No case of Istio's is left out in silence: each kind is run by a test, and where we differ the page says so."""
+"""No case of Istio's is left out in silence, and what the page says about differences and attacks is so."""
 
 import json
 import re
@@ -44,3 +44,12 @@ def test_the_page_tells_where_we_differ(difference: str) -> None:
     """In its table of differences."""
     table = PAGE.read_text().partition("## What is different from Istio")[2]
     assert any(difference in line.split("|")[1] for line in table.splitlines() if line.startswith("|"))
+
+
+def test_the_attacks_that_the_page_names_are_tests() -> None:
+    """Each name in its table of attacks is a test's."""
+    section = PAGE.read_text().partition("## Attacks that tests carry out")[2].partition("\n## ")[0]
+    named = set(re.findall(r"`(test_\w+)`", section))
+    written = {name for file in TESTS.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", file.read_text())}
+    assert named
+    assert named <= written, named - written
