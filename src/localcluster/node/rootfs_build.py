@@ -108,13 +108,14 @@ def _host_root(plan: RootPlan, root: str, layers: str) -> list[str]:
 def _compose(source: str, target: str, layer: str, folders: Iterable[str]) -> None:
     """Show a folder that holds mounts: a folder of our own, and each entry mounted in it, read-only.
 
-    What is needed in `folders` may be written to, where an overlay can lie over it.
+    What is needed in `folders` may be written to: below an overlay, or, in a folder that holds mounts itself, as
+    `/var/lib` does where containers run, put together in the same way.
     """
     entries = list(os.scandir(source)) if os.access(source, os.R_OK | os.X_OK) else []
     if not 0 < len(entries) <= _MOST_ENTRIES:
         linux.bind(source, target, read_only=True)
         return
-    os.mkdir(layer)
+    os.makedirs(layer)
     for entry in entries:
         path = f"{target}/{entry.name}"
         if entry.is_symlink():
@@ -126,8 +127,10 @@ def _compose(source: str, target: str, layer: str, folders: Iterable[str]) -> No
             continue
         os.mkdir(path)
         wanted = [folder for folder in folders if f"{folder}/".startswith(f"{entry.path}/")]
-        if not (wanted and _try_overlay(entry.path, path, f"{layer}/{entry.name}", wanted)):
+        if not wanted:
             linux.bind(entry.path, path, read_only=True)
+        elif not _try_overlay(entry.path, path, f"{layer}/{entry.name}", wanted):
+            _compose(entry.path, path, f"{layer}/{entry.name}/entries", wanted)
 
 
 def _folders_of(plan: RootPlan) -> list[str]:

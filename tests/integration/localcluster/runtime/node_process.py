@@ -103,7 +103,7 @@ async def _scenario(work: Callable[[Node], Awaitable[None]], folder: Path) -> No
 
 
 def hold_mounts() -> None:
-    """Mount something in /etc and in /usr, in namespaces of our own: the node, further in, cannot take it away."""
+    """Mount something in /etc, /usr and /var/lib, in namespaces of our own: the node, further in, cannot undo it."""
     user, group = os.getuid(), os.getgid()
     linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
     Path("/proc/self/setgroups").write_text("deny")
@@ -111,6 +111,8 @@ def hold_mounts() -> None:
     Path("/proc/self/gid_map").write_text(f"0 {group} 1")
     linux.bind("/etc/passwd", "/etc/passwd", read_only=False)
     linux.bind("/usr/lib", "/usr/lib", read_only=False)
+    held = next(entry.path for entry in os.scandir("/var/lib") if entry.is_dir(follow_symlinks=False))
+    linux.bind(held, held, read_only=False)
 
 
 def main() -> None:

@@ -473,7 +473,7 @@ async def a_mesh_may_write_packet_rules_in_its_pod_alone(node: Node) -> None:
 
 
 async def folders_that_hold_mounts_are_put_together(node: Node) -> None:
-    """Run with a file mounted in /etc and a folder in /usr, as hosts that are containers have them."""
+    """Run with mounts in /etc, /usr and /var/lib, as hosts have them that are containers or that run some."""
     source = node.folder / "volume"
     source.mkdir()
     (source / "file").write_text("content")
@@ -483,5 +483,5 @@ async def folders_that_hold_mounts_are_put_together(node: Node) -> None:
     files = " ".join(f"{target}/file" for target in targets)
     result = await node.run("sh", "-c", f"cat {files} /etc/hosts; grep -c ^root: /etc/passwd", mounts=mounts)
 
-    assert node.runtime.layout.composed == ("etc", "usr")
+    assert node.runtime.layout.composed == ("etc", "usr", "var")
     assert result.output == f"{'content' * 3}127.0.0.1 localhost\n10.9.9.9 from-the-pod\n1"
