@@ -10,9 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from mutua.ca.authority import Authority
 from mutua.ca.bundle import is_authority
 from mutua.ca.rollover import Rollover, Stage
-from mutua.reports.table import render
 
-HEADER = ("ROLE", "SUBJECT", "KEY", "SERIAL NUMBER", "NOT AFTER", "DAYS LEFT")
+_CURVES = {"secp256r1": "P-256", "secp384r1": "P-384"}
 STEPS = {
     Stage.DISTRIBUTE: "1/3 every proxy learns the new root beside the old one",
     Stage.RENEW: "2/3 every proxy gets a certificate of the new issuer",
@@ -21,16 +20,16 @@ STEPS = {
 
 
 def certificates(authority: Authority, now: datetime) -> str:
-    """The signer, the way to the root and the roots, one line each."""
-    rows = [_row("signs", authority.certificate, now)]
-    rows += [_row("intermediate", each, now) for each in authority.chain if each != authority.certificate]
-    rows += [_row("root", each, now) for each in authority.roots]
-    return render(HEADER, rows, padding=3)
+    """The signer, the way to the root and the roots."""
+    blocks = [_block("signs", authority.certificate, now)]
+    blocks += [_block("between", each, now) for each in authority.chain if each != authority.certificate]
+    blocks += [_block("root", each, now) for each in authority.roots]
+    return "".join(blocks)
 
 
 def listed(found: Iterable[x509.Certificate], now: datetime) -> str:
     """Any certificates, as they come."""
-    return render(HEADER, [_row("CA" if is_authority(each) else "leaf", each, now) for each in found], padding=3)
+    return "".join(_block("CA" if is_authority(each) else "leaf", each, now) for each in found)
 
 
 def status(
@@ -81,22 +80,21 @@ def rehearsal(told: Sequence[Mapping[str, Any]], silent: Sequence[tuple[str, str
     return "\n".join(lines) + "\n"
 
 
-def _row(role: str, certificate: x509.Certificate, now: datetime) -> tuple[str, ...]:
+def _block(role: str, certificate: x509.Certificate, now: datetime) -> str:
+    """One certificate: names and serial numbers are too long for the columns of a table, and nothing may be cut."""
     left = certificate.not_valid_after_utc - now
+    days = "expired" if left <= timedelta(0) else f"{left.days} days left"
     return (
-        role,
-        _subject(certificate),
-        _key(certificate),
-        f"{certificate.serial_number:032x}",
-        _time(certificate.not_valid_after_utc),
-        "expired" if left <= timedelta(0) else str(left.days),
+        f"{role:9}{_subject(certificate)}\n"
+        f"{'':9}{_key(certificate)}, serial {certificate.serial_number:032x}\n"
+        f"{'':9}until {_time(certificate.not_valid_after_utc)}, {days}\n"
     )
 
 
 def _key(certificate: x509.Certificate) -> str:
     match certificate.public_key():
         case ec.EllipticCurvePublicKey() as key:
-            return f"ECDSA {key.curve.name}"
+            return f"ECDSA {_CURVES.get(key.curve.name, key.curve.name)}"
         case rsa.RSAPublicKey() as key:
             return f"RSA {key.key_size}"
         case key:

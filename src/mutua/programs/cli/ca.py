@@ -271,6 +271,8 @@ def _files(folder: Path) -> dict[str, bytes]:
     from mutua.ca.bundle import PLUGGED_IN_FILES, TLS_SECRET_FILES
     from mutua.system import files
 
+    if folder.is_file():
+        raise InvalidInputError(f"{folder} is a file", f"name the folder that holds it: {folder.parent}")
     found = {}
     for name in (*PLUGGED_IN_FILES, "ca-crl.pem", *TLS_SECRET_FILES):
         try:

@@ -31,8 +31,17 @@ def test_what_was_made_is_taken(
     assert run(["ca", "inspect", str(folder)]) == 0
     shown = capsys.readouterr()
     assert "Root CA" in shown.out
+    assert max(len(line) for line in shown.out.splitlines() if str(tmp_path) not in line) <= 80
     assert "PRIVATE KEY" not in shown.out + shown.err
     assert f"--from-file={folder / 'cert-chain.pem'}" in shown.err
+
+
+def test_a_file_in_a_folder_s_place_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With the folder to name instead."""
+    assert run(["ca", "init", str(tmp_path)]) == 0
+    for command in ("inspect", "verify"):
+        assert run(["ca", command, str(tmp_path / "root-cert.pem")]) == 1
+        assert f"name the folder that holds it: {tmp_path}" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
