@@ -25,7 +25,7 @@ def certs(
     from mutua.system import clock
 
     wide = output == "wide"
-    wanted = common.output_format("short" if wide else output)
+    wanted = common.output_format(output, wide=True)
     within = timedelta(seconds=common.duration_seconds("--expiring-in", expiring_in)) if expiring_in else None
     namespace = common.options(context).namespace
 

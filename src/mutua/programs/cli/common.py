@@ -90,12 +90,14 @@ def print_documents(documents: Iterable[Any]) -> None:
     yaml.dump_all(documents, sys.stdout, Dumper=Dumper, sort_keys=False, allow_unicode=True)
 
 
-def output_format(text: str) -> OutputFormat:
-    """Raises InvalidInputError for an unknown format."""
+def output_format(text: str, *, wide: bool = False) -> OutputFormat:
+    """`wide`: the command has a wider table too, which is SHORT as well. Raises InvalidInputError for anything else."""
+    if wide and text == "wide":
+        return OutputFormat.SHORT
     try:
         return OutputFormat(text)
     except ValueError:
-        formats = ", ".join(OutputFormat)
+        formats = ", ".join((*OutputFormat, *(["wide"] if wide else [])))
         raise InvalidInputError(f'output format "{text}" not supported', f"choose one of {formats}") from None
 
 

@@ -25,7 +25,7 @@ def plaintext(
     from mutua.system import clock
 
     wide = output == "wide"
-    wanted = common.output_format("short" if wide else output)
+    wanted = common.output_format(output, wide=True)
     within = timedelta(seconds=common.duration_seconds("--since", since)) if since else None
 
     async def work(kube: KubeClient, chosen: Options) -> list[PlaintextSeen]:
