@@ -2,10 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+BUILDER ?= $(firstword $(foreach each,podman docker buildah,$(if $(shell command -v $(each)),$(each))))
+HUB ?= mutua
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 BENCHES := analyze api_server ca ca_service local_cluster local_mesh snapshot telemetry translate verdict
 LOCK := --quiet --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-emit-options
 
-.PHONY: help demo test check fast format bench lock protos clean
+.PHONY: help demo test check format bench images lock clean
 .DEFAULT_GOAL := help
 
 help: ## Show this list
@@ -43,6 +46,10 @@ format: $(VENV)/.dev ## Format and mend what the linter can mend
 
 bench: $(VENV)/.dev ## Measure what can be measured in minutes (bench/README.md)
 	@for name in $(BENCHES); do echo "== $$name"; $(BIN)/python bench/$$name.py || exit 1; done
+
+images: ## Build the images for a Kubernetes cluster: make images HUB=registry.example.com/mesh
+	@for name in pilot proxyv2; do \
+	  $(BUILDER) build $(BUILD_ARGS) --file Containerfile --target $$name --tag $(HUB)/$$name:$(TAG) . || exit 1; done
 
 lock: $(VENV)/.dev ## Write the hashed lock files anew
 	@$(BIN)/pip-compile $(LOCK) -o requirements.lock pyproject.toml

@@ -35,6 +35,7 @@ def injector_settings(
     return InjectorSettings(
         image=image,
         image_pull_policy=shared.text("imagePullPolicy"),
+        image_pull_secrets=shared.names("imagePullSecrets"),
         inject_by_default=injector.text("policy", "enabled") != "disabled",
         always_inject=injector.mappings("alwaysInjectSelector"),
         never_inject=injector.mappings("neverInjectSelector"),
@@ -107,6 +108,12 @@ class _Values:
         if value is not None and not isinstance(value, bool):
             raise InvalidInputError(f"{self._path}.{name}: expected true or false, got {value!r}")
         return default if value is None else value
+
+    def names(self, name: str) -> tuple[str, ...]:
+        value = self._tree.get(name) or ()
+        if not isinstance(value, (list, tuple)) or not all(isinstance(entry, str) and entry for entry in value):
+            raise InvalidInputError(f"{self._path}.{name}: expected a list of names, got {value!r}")
+        return tuple(value)
 
     def mappings(self, name: str) -> tuple[dict[str, Any], ...]:
         value = self._tree.get(name) or ()

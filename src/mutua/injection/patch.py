@@ -68,12 +68,15 @@ def injected(pod: Mapping[str, Any], namespace: str, mesh: InjectorSettings) -> 
     spec["initContainers"] = [*first, proxy, *own_first] if sidecar.native else [*own_first, *first]
     spec["containers"] = own if sidecar.native else [*own, proxy]
     spec["volumes"] = [*added, *_without(spec.get("volumes"), *containers.names(added))]
+    if mesh.image_pull_secrets:
+        own_secrets = _without(spec.get("imagePullSecrets"), *mesh.image_pull_secrets)
+        spec["imagePullSecrets"] = [*own_secrets, *({"name": name} for name in mesh.image_pull_secrets)]
     metadata["labels"] = _labels(metadata.get("labels") or {}, owner, mesh)
     status = {
         "initContainers": [INIT_CONTAINER, PROXY_CONTAINER] if sidecar.native else [INIT_CONTAINER],
         "containers": None if sidecar.native else [PROXY_CONTAINER],
         "volumes": containers.names(added),
-        "imagePullSecrets": None,
+        "imagePullSecrets": list(mesh.image_pull_secrets) or None,
         "revision": mesh.revision,
     }
     metadata["annotations"] = _annotations(annotations, own, sidecar, msgspec.json.encode(status).decode())

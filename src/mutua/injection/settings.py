@@ -71,6 +71,8 @@ class InjectorSettings(msgspec.Struct, frozen=True):
 
     image: str = "mutua/proxyv2:latest"
     image_pull_policy: str = ""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Secrets in the pod's own namespace, with which the sidecar's image is pulled."""
     inject_by_default: bool = True
     always_inject: tuple[dict[str, Any], ...] = ()
     never_inject: tuple[dict[str, Any], ...] = ()

@@ -28,7 +28,7 @@ def objects(installation: Installation) -> list[Object]:
     account = {"kind": "ServiceAccount", "name": CONTROL_PLANE, "namespace": namespace}
     rbac = "rbac.authorization.k8s.io"
     return [
-        labelled(installation, "v1", "ServiceAccount", CONTROL_PLANE, namespace=namespace),
+        labelled(installation, "v1", "ServiceAccount", CONTROL_PLANE, namespace=namespace, **_pulling(installation)),
         labelled(installation, "v1", "ServiceAccount", DEBUG_ACCOUNT, namespace=namespace),
         labelled(installation, f"{rbac}/v1", "ClusterRole", cluster_name, rules=_cluster_rules(installation)),
         labelled(
@@ -51,6 +51,12 @@ def objects(installation: Installation) -> list[Object]:
             subjects=[account],
         ),
     ]
+
+
+def _pulling(installation: Installation) -> Object:
+    """With what the control plane's image is pulled. Pods of the mesh have it from the injector."""
+    secrets = [{"name": name} for name in installation.image_pull_secrets]
+    return {"imagePullSecrets": secrets} if secrets else {}
 
 
 def _cluster_rules(installation: Installation) -> list[Object]:

@@ -24,6 +24,7 @@ _DEFAULT: Tree = {
             "istioNamespace": "istio-system",
             "platform": "",
             "imagePullPolicy": "",
+            "imagePullSecrets": [],
             "meshID": "",
             "network": "",
             "multiCluster": {"clusterName": "Kubernetes"},
@@ -222,6 +223,7 @@ class Installation(msgspec.Struct, frozen=True):
     revision: str
     pilot_image: str
     image_pull_policy: str
+    image_pull_secrets: tuple[str, ...]
     replicas: int
     environment: dict[str, str]
     resources: dict[str, Any]
@@ -268,6 +270,7 @@ def installation(tree: Tree, version: str) -> Installation:
         revision=read.text("revision") or read.text("values.revision") or "default",
         pilot_image=read.text("values.pilot.image"),
         image_pull_policy=read.text("values.global.imagePullPolicy"),
+        image_pull_secrets=read.names("values.global.imagePullSecrets"),
         replicas=read.whole_number("values.pilot.replicaCount"),
         environment={name: _word(value) for name, value in read.mapping("values.pilot.env").items()},
         resources=read.mapping("values.pilot.resources"),
@@ -314,6 +317,12 @@ class _Reader:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise InvalidInputError(f"{path}: expected a whole number, got {value!r}")
         return value
+
+    def names(self, path: str) -> tuple[str, ...]:
+        value = self._find(path) or []
+        if not isinstance(value, list) or not all(isinstance(name, str) and name for name in value):
+            raise InvalidInputError(f"{path}: expected a list of names, got {value!r}", "write it as [NAME, NAME]")
+        return tuple(value)
 
     def mapping(self, path: str) -> Tree:
         value = self._find(path)

@@ -91,6 +91,18 @@ def test_owner_is_the_deployment() -> None:
     assert told["ISTIO_META_OWNER"] == "kubernetes://apis/apps/v1/namespaces/secure-apps/deployments/backend"
 
 
+def test_what_the_image_is_pulled_with() -> None:
+    """Secrets are named beside those of the pod's own, each once; a reviewer of the status finds them."""
+    pod = copy.deepcopy(POD)
+    pod["spec"]["imagePullSecrets"] = [{"name": "own"}, {"name": "mesh"}]
+
+    after = injected(pod, image_pull_secrets=("mesh",))
+
+    assert after["spec"]["imagePullSecrets"] == [{"name": "own"}, {"name": "mesh"}]
+    assert json.loads(after["metadata"]["annotations"]["sidecar.istio.io/status"])["imagePullSecrets"] == ["mesh"]
+    assert "imagePullSecrets" not in injected()["spec"]
+
+
 def test_exempting_by_mark() -> None:
     """Init container, agent and capture of the control plane's ports follow one setting."""
     pod = injected(exempt_by_mark=True, upstream_mark=1337)

@@ -1,6 +1,9 @@
 """Values in, manifests out."""
 
 import json
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +13,7 @@ from mutua.api import kinds
 from mutua.api.meshconfig import MeshConfig
 from mutua.errors import InvalidInputError
 from mutua.injection import configuration
+from mutua.injection.settings import InjectorSettings
 from mutua.installation import manifests, values
 from mutua.installation.values import Installation
 
@@ -24,6 +28,14 @@ def objects(*settings: str) -> list[dict[str, Any]]:
 
 def of_kind(kind: str, *settings: str) -> list[dict[str, Any]]:
     return [item for item in objects(*settings) if item["kind"] == kind]
+
+
+def injector_settings(settings: Sequence[str]) -> InjectorSettings:
+    """What the control plane reads from what is installed."""
+    (_, injector, _) = of_kind("ConfigMap", *settings)
+    return configuration.injector_settings(
+        json.loads(injector["data"]["values"]), MeshConfig(), namespace="istio-system", version="x"
+    )
 
 
 def test_order_and_parts() -> None:
@@ -160,16 +172,35 @@ def test_values_reach_the_injector() -> None:
         "values.global.proxy.upstreamMark=7",
         "values.global.proxy.resources.requests.cpu=5m",
         "values.global.hub=example.org/mesh",
+        "values.global.imagePullSecrets=[registry]",
     )
-    (_, injector, _) = of_kind("ConfigMap", *settings)
-
-    told = configuration.injector_settings(
-        json.loads(injector["data"]["values"]), MeshConfig(), namespace="istio-system", version="x"
-    )
+    told = injector_settings(settings)
 
     assert (told.exempt_by_mark, told.upstream_mark) == (True, 7)
     assert (told.resources.cpu_request, told.resources.memory_request) == ("5m", "128Mi")
     assert told.image == "example.org/mesh/proxyv2:1.2.3"
+    assert told.image_pull_secrets == ("registry",)
+    accounts = {item["metadata"]["name"]: item for item in of_kind("ServiceAccount", *settings)}
+    assert accounts["istiod"]["imagePullSecrets"] == [{"name": "registry"}]
+
+
+def test_the_containerfile_builds_the_images_that_are_installed() -> None:
+    """A stage for each image, named like it, that starts a program which the package has, from files that are there."""
+    root = Path(__file__).parents[4]
+    lines = [line.split() for line in (root / "Containerfile").read_text().splitlines() if line]
+    stages = {words[3]: words[1] for words in lines if words[0] == "FROM"}
+    started = [json.loads(" ".join(words[1:]))[0] for words in lines if words[0] == "ENTRYPOINT"]
+    copied = [name for words in lines if words[0] == "COPY" and "--from" not in words[1] for name in words[1:-1]]
+    programs = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
+
+    pilot, proxy = installation().pilot, injector_settings(()).image
+    assert [image.rpartition("/")[2].partition(":")[0] for image in (pilot, proxy)] == list(stages)[-2:]
+    assert stages["proxyv2"] == "pilot"
+    assert started == ["mutua-discovery", "mutua-agent"]
+    assert set(started) | {"mutua-init"} <= set(programs)
+    assert [name for name in copied if not (root / name).exists()] == []
+    kept = {line[1:] for line in (root / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert set(copied) <= kept | {path.name for path in root.glob("requirements*.lock")}
 
 
 def test_what_was_asked_for_is_kept() -> None:
