@@ -12,6 +12,9 @@ from mutua.errors import InvalidInputError
 
 Tree = dict[str, Any]
 
+OLDEST_MINOR = 28
+"""Of Kubernetes 1."""
+
 OPERATOR_API_VERSION = "install.istio.io/v1alpha1"
 OPERATOR_KIND = "IstioOperator"
 
@@ -89,6 +92,14 @@ PLATFORMS: Mapping[str, Tree] = {
     "local": {"values": {"global": {"proxy": {"exemptBy": "mark"}}}},
 }
 _LOCAL_SERVER = "+localcluster"
+
+
+def too_old(server_version: str) -> str:
+    """Why a cluster of that version is not fit for the mesh; "" if it is, or if the version says nothing."""
+    parts = server_version.lstrip("v").split(".")
+    if len(parts) > 1 and parts[1].isdecimal() and (parts[0], int(parts[1])) < ("1", OLDEST_MINOR):
+        return f"Kubernetes {server_version} is older than 1.{OLDEST_MINOR}"
+    return ""
 
 
 def platform_of(server_version: str) -> str:

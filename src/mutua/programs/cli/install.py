@@ -47,7 +47,10 @@ def install(
         typer.confirm(question, abort=True, err=True)
 
     async def work(kube: KubeClient, _options: Options) -> None:
-        platform = values.platform_of(await kube.server_version())
+        version = await kube.server_version()
+        if trouble := values.too_old(version):
+            common.say(f"Warning: {trouble}: not everything will work; `mutua x precheck` says more")
+        platform = values.platform_of(version)
         await installer.install(kube, values.wanted(own, client_version(), platform), common.say, seconds)
 
     common.with_kube(context, work)

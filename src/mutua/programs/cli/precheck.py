@@ -9,6 +9,7 @@ from mutua.analysis import run
 from mutua.api import kinds
 from mutua.api.findings import Severity
 from mutua.errors import MutuaError
+from mutua.installation import values
 from mutua.programs.cli import common, live
 from mutua.programs.cli.main import Options
 from mutua.programs.cli.version import client_version, version_parts
@@ -16,7 +17,6 @@ from mutua.system.kube import KubeClient
 from mutua.system.kube_errors import KubeRefusedError
 from mutua.system.kube_resources import PODS, Resource
 
-OLDEST_MINOR = 28
 _REVIEWS = Resource("authorization.k8s.io", "v1", "selfsubjectaccessreviews")
 _ISTIO_GROUPS = ("networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io")
 _RBAC = "rbac.authorization.k8s.io"
@@ -102,11 +102,8 @@ async def _left_behind(kube: KubeClient, version: str) -> list[str]:
 
 
 async def _cluster(kube: KubeClient) -> list[str]:
-    version = await kube.server_version()
-    minor = version.lstrip("v").split(".")[1] if version.count(".") else ""
-    if minor.isdecimal() and int(minor) < OLDEST_MINOR:
-        return [f"Error: Kubernetes {version} is older than 1.{OLDEST_MINOR}"]
-    return []
+    trouble = values.too_old(await kube.server_version())
+    return [f"Error: {trouble}"] if trouble else []
 
 
 async def _proxies(kube: KubeClient) -> list[str]:

@@ -18,6 +18,22 @@ def test_the_server_says_how_sockets_are_exempt(server: str, expected: str) -> N
     assert exempt_by(values.resolve(platform=values.platform_of(server))) == expected
 
 
+@pytest.mark.parametrize(
+    ("server", "is_too_old"),
+    [
+        ("v1.27.16", True),
+        ("v1.20.2", True),
+        ("v1.28.0", False),
+        ("v1.34.1-gke.1", False),
+        ("v2.0.0", False),
+        ("", False),
+    ],
+)
+def test_an_old_cluster_is_told_from_a_new_one(server: str, is_too_old: bool) -> None:
+    """Where the version says nothing, nothing is held against the cluster."""
+    assert bool(values.too_old(server)) is is_too_old
+
+
 def test_the_user_has_the_last_word() -> None:
     """A setting beats what was found out, and a named platform beats the found one."""
     assert exempt_by(values.resolve(settings=["values.global.proxy.exemptBy=uid"], platform="local")) == "uid"
