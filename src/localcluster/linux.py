@@ -33,6 +33,7 @@ CAP_NET_RAW = 13
 IP_FREEBIND = 15
 
 # The same number on every architecture: these calls came after the tables were unified.
+_BYTES_FOR_A_FILE = 4096
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_CLOSE_RANGE = 436
@@ -94,6 +95,11 @@ def mount(source: str | None, target: str, kind: str | None, flags: int = 0, opt
     first, second, third = encoded
     result = _libc.mount(first, second, third, flags, None if options is None else os.fsencode(options))
     _checked(result, f"mount {kind or source or ''} at {target}")
+
+
+def tmpfs_options(mode: int, most_bytes: int) -> str:
+    """Mount options of a tmpfs with a limit for what is in it, and for the number of files, which take memory too."""
+    return f"mode={mode:04o},size={most_bytes},nr_inodes={max(1024, most_bytes // _BYTES_FOR_A_FILE)}"
 
 
 def umount(target: str, flags: int = 0) -> None:

@@ -16,6 +16,7 @@ from localcluster.node.client import ApiClient, Object
 from localcluster.node.client_informer import Informer
 from localcluster.node.dns_files import DNS_ADDRESS
 from localcluster.node.dns_server import DnsServer
+from localcluster.node.evictions import Evictions
 from localcluster.node.network import NODE_ADDRESS, SERVICE_ADDRESSES
 from localcluster.node.node_ports import NodePorts
 from localcluster.node.pods_container import NodeServices
@@ -83,7 +84,7 @@ class _Agent:
             references=_Held(self._config_maps, self._secrets, self._claims, self._volumes),
             images=self._images,
             services=self._services.items,
-            roots=VolumeRoots(paths.volumes, paths.volumes / _MEMORY_FOLDER, paths.claims),
+            roots=VolumeRoots(paths.volumes, paths.volumes / _MEMORY_FOLDER, paths.claims, _memory_for),
             logs=paths.logs,
             host_ip=str(NODE_ADDRESS),
             resolv_conf=_node_resolv_conf(),
@@ -106,7 +107,8 @@ class _Agent:
         exits.push_async_callback(self._streaming.close)
         exits.callback(self._context.host_ports.close)
         own = own_logs.run(self._context.paths)
-        for work in (self._rules.run(), self._events.run(), self._images.run(), self._node_ports.run(), own):
+        evictions = Evictions(self._context.paths.volumes, self.pods.workers).run()
+        for work in (self._rules.run(), self._events.run(), self._images.run(), self._node_ports.run(), own, evictions):
             _run_until_exit(work, exits)
         needed = (self._services, self._slices, self._config_maps, self._secrets, self._claims, self._volumes)
         for informer in needed:
@@ -182,6 +184,11 @@ def _prepare_volumes(paths: ClusterPaths) -> None:
     memory.mkdir(mode=0o700, parents=True, exist_ok=True)
     paths.logs.mkdir(mode=0o700, parents=True, exist_ok=True)
     linux.mount("tmpfs", str(memory), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0700")
+
+
+def _memory_for(folder: Path, most_bytes: int) -> None:
+    options = linux.tmpfs_options(0o777, most_bytes)
+    linux.mount("tmpfs", str(folder), "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, options)
 
 
 def _node_resolv_conf() -> str:

@@ -262,6 +262,13 @@ def after_start(container: ContainerView, started_at: datetime) -> ContainerView
     )
 
 
+def asked_nothing(spec: Mapping[str, Any], known: ContainerView) -> ContainerView:
+    """Without probes (and hooks) a container is started and ready as soon as it runs."""
+    if (spec.get("lifecycle") or {}).get("postStart") or spec.get("startupProbe"):
+        return known
+    return replace(known, started=True, ready=not spec.get("readinessProbe"))
+
+
 def after_start_error(container: ContainerView, reason: str, message: str, now: float) -> ContainerView:
     """The container's view when it cannot be started for want of an image or of configuration; tried again later."""
     delay = _backoff(container.failures) or _IMAGE_ERROR_SECONDS

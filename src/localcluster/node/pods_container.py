@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lightkube.utils.quantity import parse_quantity
+
 from localcluster.images import Image
 from localcluster.node.agent_images import ImageTable
 from localcluster.node.client import ApiClient
@@ -20,7 +22,7 @@ from localcluster.node.environment import (
 from localcluster.node.logs import log_path
 from localcluster.node.pods import CONFIG_ERROR, IMAGE_ERROR
 from localcluster.node.probes_run import Prober
-from localcluster.node.runtime import ContainerSpec, Network, Runtime
+from localcluster.node.runtime import WRITABLE_BYTES, ContainerSpec, Network, Runtime
 from localcluster.node.status_events import EventRecorder
 from localcluster.node.termination import TerminationMessage
 from localcluster.node.volumes import VolumeError
@@ -105,11 +107,18 @@ def container_spec(
         run_as_group=security.get("runAsGroup"),
         supplemental_groups=tuple(groups),
         read_only_root=bool(security.get("readOnlyRootFilesystem")),
+        writable_bytes=_writable_bytes(container),
         stdin=bool(container.get("stdin")),
         tty=bool(container.get("tty")),
         log_path=log_path(node.logs, metadata["namespace"], metadata["name"], metadata["uid"], container["name"], run),
         host_network=bool(spec.get("hostNetwork")),
     )
+
+
+def _writable_bytes(container: Mapping[str, Any]) -> int:
+    amount = ((container.get("resources") or {}).get("limits") or {}).get("ephemeral-storage")
+    limit = parse_quantity(str(amount)) if amount else None
+    return int(limit or WRITABLE_BYTES)
 
 
 def _image(table: ImageTable, container: Mapping[str, Any]) -> Image:

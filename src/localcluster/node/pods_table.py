@@ -128,6 +128,10 @@ class PodTable:
             raise NoSuchContainerError(400, f"pod {pod} is not running")
         return worker.network
 
+    def workers(self) -> list[PodWorker]:
+        """All pods of the node."""
+        return list(self._workers.values())
+
     def processes(self) -> list[tuple[str, str, int]]:
         """See `streaming.PodTable`."""
         return [

@@ -27,6 +27,7 @@ from localcluster.node.pods import (
     after_start,
     after_start_error,
     all_containers,
+    asked_nothing,
     finished,
     init_containers,
     is_sidecar,
@@ -139,6 +140,11 @@ class PodWorker:
         self.view = retry_now(self.view, (IMAGE_ERROR, IMAGE_BACKOFF), self._now())
         self._wake.set()
 
+    def evict(self, message: str) -> None:
+        """Fail the pod for what it takes from others."""
+        if self._ending is None and self.view.failure is None:
+            self._fail("Evicted", message, "Warning")
+
     # Its life.
 
     async def run(self) -> None:
@@ -190,10 +196,7 @@ class PodWorker:
         left = float(seconds) - (datetime.now(UTC) - self._started_at).total_seconds()
         if left > 0:
             return self._now() + left
-        message = "Pod was active on the node longer than the specified deadline"
-        self._event("Normal", "DeadlineExceeded", message)
-        self.view = replace(self.view, failure=("DeadlineExceeded", message))
-        self._changed()
+        self._fail("DeadlineExceeded", "Pod was active on the node longer than the specified deadline", "Normal")
         return None
 
     async def _set_up(self) -> None:
@@ -237,7 +240,7 @@ class PodWorker:
         try:
             run = await self._start(spec, known.restart_count + (1 if known.attempts else 0))
             self.runs[name] = run
-            self._set(_asked_nothing(spec, after_start(self.view.containers[name], run.container.started_at)))
+            self._set(asked_nothing(spec, after_start(self.view.containers[name], run.container.started_at)))
             ended = await self._watch(run)
             self._ended(self.view.containers[name], ended)
         except NotStartableError as error:
@@ -382,8 +385,6 @@ class PodWorker:
             else:
                 return
 
-    # Small things.
-
     @property
     def _uid(self) -> str:
         return str(self.pod["metadata"]["uid"])
@@ -399,6 +400,11 @@ class PodWorker:
     def _default_grace(self) -> float:
         seconds = self.pod["spec"].get("terminationGracePeriodSeconds")
         return _DEFAULT_GRACE_SECONDS if seconds is None else float(seconds)
+
+    def _fail(self, reason: str, message: str, kind: EventType) -> None:
+        self._event(kind, reason, message)
+        self.view = replace(self.view, failure=(reason, message))
+        self._changed()
 
     def _set(self, container: ContainerView) -> None:
         self.view = self.view.changed(container)
@@ -435,13 +441,6 @@ class PodWorker:
     def _log_path(self, container: str, number: int) -> Path:
         metadata = self.pod["metadata"]
         return log_path(self._node.logs, metadata["namespace"], metadata["name"], self._uid, container, number)
-
-
-def _asked_nothing(spec: Mapping[str, Any], known: ContainerView) -> ContainerView:
-    """Without probes (and hooks) a container is started and ready as soon as it runs."""
-    if (spec.get("lifecycle") or {}).get("postStart") or spec.get("startupProbe"):
-        return known
-    return replace(known, started=True, ready=not spec.get("readinessProbe"))
 
 
 async def _cancel(*tasks: asyncio.Task[None]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from localcluster.node.runtime import Mount
+from localcluster.node.runtime import WRITABLE_BYTES, Mount
 
 # Every container has its own of these.
 OWN_FOLDERS = frozenset({"dev", "proc", "sys", "tmp", "run", "home", "root"})
@@ -51,7 +51,8 @@ class RootPlan:
     """One container's root.
 
     `staging` is an empty folder to build it on. `mounts` are the volumes. `files` and `tools` map absolute paths
-    (files) and program names (tools) to their text. Without `root_folder`, programs are the host's.
+    (files) and program names (tools) to their text. Without `root_folder`, programs are the host's. What is written to
+    the root and not to a volume takes `writable_bytes` at most.
     """
 
     staging: str
@@ -61,6 +62,7 @@ class RootPlan:
     tools: Mapping[str, str] = field(default_factory=dict)
     root_folder: str | None = None
     read_only: bool = False
+    writable_bytes: int = WRITABLE_BYTES
 
 
 def host_layout(state: Path) -> HostLayout:

@@ -23,6 +23,9 @@ _DEVICE_LINKS = {
     "stderr": "/proc/self/fd/2",
 }
 _SHARED = 0o1777
+# Of what nothing is kept in; and of shared memory, as container runtimes give it.
+_DEVICES_BYTES = 1 << 20
+_SHARED_MEMORY_BYTES = 64 << 20
 # A folder of more entries is mounted as a whole: each entry's mount takes time.
 _MOST_ENTRIES = 512
 # What a container could use to reach the machine through the kernel's files, as with every container runtime.
@@ -46,7 +49,9 @@ def enter(plan: RootPlan) -> None:
     attachments = [_Attachment(_clone(path, read_only=True), path) for path in plan.layout.python]
     volumes = [(mount, _volume(mount)) for mount in sorted(plan.mounts, key=lambda mount: mount.target.count("/"))]
     staging = plan.staging
-    linux.mount("tmpfs", staging, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755")
+    linux.mount(
+        "tmpfs", staging, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, linux.tmpfs_options(0o755, plan.writable_bytes)
+    )
     root, layers = f"{staging}/root", f"{staging}/layers"
     os.mkdir(root)
     os.mkdir(layers)
@@ -99,7 +104,10 @@ def _host_root(plan: RootPlan, root: str, layers: str) -> list[str]:
             os.chmod(f"{root}/{name}", mode)
     for name, mode in (("var/tmp", _SHARED), ("var/log", 0o755)):
         if os.path.isdir(f"{root}/{name}") and not os.path.islink(f"{root}/{name}"):
-            linux.mount("tmpfs", f"{root}/{name}", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode={mode:o}")
+            own = f"{layers}/{name.replace('/', '-')}"
+            os.mkdir(own)
+            os.chmod(own, mode)
+            linux.bind(own, f"{root}/{name}", read_only=False)
             writable.append(f"{root}/{name}")
     _add_tools(root + TOOLS_FOLDER, plan.tools)
     return writable
@@ -221,7 +229,7 @@ def _add_tools(folder: str, tools: Mapping[str, str]) -> None:
 
 def _devices(folder: str) -> None:
     _make_folder(folder)
-    linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID, "mode=0755")
+    linux.mount("tmpfs", folder, "tmpfs", linux.MS_NOSUID, linux.tmpfs_options(0o755, _DEVICES_BYTES))
     for name in _DEVICES:
         _write(f"{folder}/{name}", "", 0o644)
         linux.bind(f"/dev/{name}", f"{folder}/{name}", read_only=False)
@@ -231,7 +239,8 @@ def _devices(folder: str) -> None:
     terminals = "newinstance,ptmxmode=0666,mode=0620"
     linux.mount("devpts", f"{folder}/pts", "devpts", linux.MS_NOSUID | linux.MS_NOEXEC, terminals)
     os.mkdir(f"{folder}/shm")
-    linux.mount("tmpfs", f"{folder}/shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, f"mode={_SHARED:o}")
+    shared = linux.tmpfs_options(_SHARED, _SHARED_MEMORY_BYTES)
+    linux.mount("tmpfs", f"{folder}/shm", "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, shared)
 
 
 def _kernel_views(root: str) -> None:
@@ -262,7 +271,9 @@ def _hide(paths: Iterable[str]) -> None:
         if os.path.isfile(path):
             linux.bind("/dev/null", path, read_only=True)
         elif os.path.isdir(path) and os.listdir(path):
-            linux.mount("tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=0755")
+            linux.mount(
+                "tmpfs", path, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, linux.tmpfs_options(0o755, _DEVICES_BYTES)
+            )
 
 
 def _attach(attachments: Iterable[_Attachment]) -> None:

@@ -31,6 +31,10 @@ class Mount:
     tmpfs: bool = False
 
 
+WRITABLE_BYTES = 1 << 30
+"""What a container may write beside its volumes, if it names no limit: it is kept in memory."""
+
+
 @dataclass(frozen=True)
 class ContainerSpec:
     """Everything the runtime needs to start one container; nothing is looked up elsewhere.
@@ -39,6 +43,7 @@ class ContainerSpec:
     container's root). `env` is complete except that PATH, HOME and HOSTNAME get defaults. `files` maps
     `/etc/hosts`, `/etc/resolv.conf`, `/etc/hostname` to their text. `root_folder` None means the host's programs.
     Users and groups that the user namespace does not map (an ordinary user has only 0) are left as 0.
+    `writable_bytes` is what it may write beside its volumes: more, and it gets ENOSPC.
     `log_path` is written in the CRI log format (`<RFC 3339 nanoseconds> stdout|stderr F|P <text>`), appended to.
     """
 
@@ -55,6 +60,7 @@ class ContainerSpec:
     run_as_group: int | None = None
     supplemental_groups: tuple[int, ...] = ()
     read_only_root: bool = False
+    writable_bytes: int = WRITABLE_BYTES
     stdin: bool = False
     tty: bool = False
     log_path: Path | None = None

@@ -163,6 +163,7 @@ class LinuxRuntime:
             tools=self._tools if spec.root_folder is None else {},
             root_folder=None if spec.root_folder is None else str(spec.root_folder),
             read_only=spec.read_only_root,
+            writable_bytes=spec.writable_bytes,
         )
         namespace = None if spec.host_network else network.namespace_fd
         starting = _Starting(tty=spec.tty, stdin=spec.stdin)

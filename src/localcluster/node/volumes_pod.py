@@ -3,16 +3,19 @@
 import asyncio
 import logging
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from lightkube.utils.quantity import parse_quantity
+
+from localcluster import linux
 from localcluster.node.client import ApiClient, ApiStatusError, ApiUnavailableError
 from localcluster.node.environment import PodPlace, References, expand
-from localcluster.node.runtime import Mount
+from localcluster.node.runtime import WRITABLE_BYTES, Mount
 from localcluster.node.volumes import (
     PROJECTED_KINDS,
     TokenSource,
@@ -35,12 +38,14 @@ _SHARED_FOLDER_MODE = 0o777
 class VolumeRoots:
     """Where volumes are: `disk` for what pods write, `memory` (a tmpfs) for secrets and what asks for it.
 
-    `claims` holds the folders of provisioned persistent volumes, which outlive pods.
+    `claims` holds the folders of provisioned persistent volumes, which outlive pods. Where the node may mount,
+    `memory_for(folder, most_bytes)` gives a folder a tmpfs of its own, so that nobody takes another's memory.
     """
 
     disk: Path
     memory: Path
     claims: Path
+    memory_for: Callable[[Path, int], None] | None = None
 
 
 class PodVolumes:
@@ -113,6 +118,10 @@ class PodVolumes:
             with suppress(asyncio.CancelledError):
                 await task
         self._renewals.clear()
+        if self._roots.memory_for is not None:
+            for volume in filter(_is_own_memory, self._volumes.values()):
+                with suppress(OSError):
+                    linux.umount(str(self._path(volume)), linux.MNT_DETACH)
         for root in (self._roots.disk, self._roots.memory):
             await asyncio.to_thread(shutil.rmtree, root / self._uid, ignore_errors=True)
 
@@ -126,8 +135,7 @@ class PodVolumes:
         if claim := volume.get("persistentVolumeClaim"):
             namespace = self._pod["metadata"]["namespace"]
             return claim_folder(self._references, self._roots.claims, namespace, claim["claimName"])
-        in_memory = _projected_kind(volume) or (volume.get("emptyDir") or {}).get("medium") == "Memory"
-        root = self._roots.memory if in_memory else self._roots.disk
+        root = self._roots.memory if _projected_kind(volume) or _is_own_memory(volume) else self._roots.disk
         return root / self._uid / str(volume["name"])
 
     def _make(self, volume: Mapping[str, Any]) -> None:
@@ -139,6 +147,8 @@ class PodVolumes:
         elif not path.exists():
             path.mkdir(parents=True)
             path.chmod(_SHARED_FOLDER_MODE)
+            if _is_own_memory(volume) and self._roots.memory_for is not None:
+                self._roots.memory_for(path, _memory_bytes(volume))
         if not _projected_kind(volume) and not volume.get("hostPath"):
             give_to_group(path, (self._pod["spec"].get("securityContext") or {}).get("fsGroup"))
 
@@ -176,6 +186,16 @@ class PodVolumes:
                 continue
             delay = max(seconds * _RENEW_AT, 1.0)
             self.refresh(self._pod)
+
+
+def _is_own_memory(volume: Mapping[str, Any]) -> bool:
+    return (volume.get("emptyDir") or {}).get("medium") == "Memory"
+
+
+def _memory_bytes(volume: Mapping[str, Any]) -> int:
+    """What an emptyDir in memory may hold: its sizeLimit, or as much as a container may write elsewhere."""
+    limit = parse_quantity(str(volume["emptyDir"].get("sizeLimit") or WRITABLE_BYTES))
+    return int(limit or WRITABLE_BYTES)
 
 
 def _projected_kind(volume: Mapping[str, Any]) -> bool:

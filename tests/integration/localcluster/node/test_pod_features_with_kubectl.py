@@ -151,3 +151,36 @@ def test_a_container_that_takes_more_memory_than_its_limit_is_ended(node: Node) 
     ended = "{.status.containerStatuses[0].state.terminated"
     assert field(node, "pod too-much", f"{ended}.reason}} {ended}.exitCode}}") == "OOMKilled 137"
     assert field(node, "pod modest", "{.status.phase} {.status.containerStatuses[0].restartCount}") == "Running 0"
+
+
+FILL = """
+for file in /kept /tmp/kept /var/tmp/kept /memory/kept; do
+  dd if=/dev/zero of=$file bs=1M count=40 2>/dev/null && echo "$file takes everything"
+  echo "$file $(($(stat -c %s $file) / 1048576))"
+  rm $file
+done
+dd if=/dev/zero of=/cache/kept bs=1M count=6 2>/dev/null
+"""
+
+
+def test_what_a_container_writes_has_a_limit(node: Node) -> None:
+    """It is told by the file system itself; a volume on the disk ends the pod, as with the kubelet."""
+    volumes = [
+        {"name": "memory", "emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}},
+        {"name": "cache", "emptyDir": {"sizeLimit": "5Mi"}},
+    ]
+    mounts = [{"name": each["name"], "mountPath": f"/{each['name']}"} for each in volumes]
+    limits = {"volumeMounts": mounts, "resources": {"limits": {"ephemeral-storage": "20Mi"}}}
+    node.apply(
+        pod("filling", FILL + SLEEP, container=limits, volumes=volumes, restartPolicy="Never"),
+        pod("beside", "sleep 3; echo written > /kept; cat /kept; " + SLEEP),
+    )
+    node.kubectl("wait", "--for=jsonpath={.status.reason}=Evicted", "pod/filling", WAIT)
+
+    assert field(node, "pod filling", "{.status.phase} {.status.message}") == (
+        'Failed Usage of EmptyDir volume "cache" exceeds the limit "5Mi".'
+    )
+    logged = dict(line.split() for line in node.kubectl("logs", "filling").splitlines())
+    assert logged == {"/kept": "19", "/tmp/kept": "19", "/var/tmp/kept": "19", "/memory/kept": "8"}
+    assert "Evicted" in node.kubectl("get", "events", "--field-selector", "involvedObject.name=filling")
+    assert node.kubectl("logs", "beside") == "written\n"
