@@ -6,12 +6,12 @@ structured-merge-diff.
 
 from __future__ import annotations
 
-import copy
 from typing import Any, NamedTuple
 
 import msgspec
 
 from localcluster.apiserver.context import RequestContext
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.errors import BadRequestError, ConflictError, FieldError
 from localcluster.apiserver.field_rules import FieldRules, Names
 from localcluster.apiserver.fields import (
@@ -57,7 +57,7 @@ def merge(kind: KindInfo, live: Object | None, applied: Object, subresource: str
         raise BadRequestError("metadata.managedFields must be nil in an applied configuration")
     rules = FieldRules(kind)
     wanted = _concerned(leaves(applied, rules), kind, subresource)
-    base = copy.deepcopy(live) if live is not None else {}
+    base = copied(live) if live is not None else {}
     present = leaves(base, rules)
     entries = managed(base)
     if live is not None and not entries:
@@ -202,20 +202,20 @@ def _conflict(kind: KindInfo, applied: Object, disputes: dict[Manager, set[Field
 def _merged(base: Any, applied: Any, rules: FieldRules, names: Names) -> Any:
     if isinstance(applied, dict):
         if names and rules.is_atomic(names):
-            return copy.deepcopy(applied)
+            return copied(applied)
         result = dict(base) if isinstance(base, dict) else {}
         for name, value in applied.items():
             result[name] = _merged(result.get(name), value, rules, (*names, name))
         return result
     keys = rules.list_keys(names) if isinstance(applied, list) else None
     if keys is None or not isinstance(base, list):
-        return copy.deepcopy(applied)
+        return copied(applied)
     if not keys:
         return base + [item for item in applied if item not in base]
     mine = [rules.identity(names, keys, item) for item in applied]
     theirs = [rules.identity(names, keys, item) for item in base]
     if None in mine or None in theirs:
-        return copy.deepcopy(applied)
+        return copied(applied)
     by_key = {element(identity): item for identity, item in zip(theirs, base, strict=True)}
     wanted = {
         element(identity): _merged(by_key.get(element(identity)), item, rules, names)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
 from localcluster.apiserver import kinds, lifecycle, schemas
 from localcluster.apiserver.admission.matching import configuration_violations
 from localcluster.apiserver.context import RequestContext
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.errors import (
     AlreadyExistsError,
     BadRequestError,
@@ -88,7 +88,7 @@ def read(kind: KindInfo, object: Object, context: RequestContext) -> Object:
             )
         if context.field_validation == "Warn":
             context.warnings.extend(problem for problem in problems if problem not in context.warnings)
-    return copy.deepcopy(decoded.object)
+    return copied(decoded.object)
 
 
 def check_place(store: Store, kind: KindInfo, namespace: str, name: str) -> None:

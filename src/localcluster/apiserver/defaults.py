@@ -3,10 +3,10 @@
 Source: k8s.io/kubernetes/pkg/apis/*/v1/defaults.go.
 """
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.schemas import custom
 
@@ -19,8 +19,8 @@ def apply(kind: KindInfo, value: Object) -> Object:
     """A copy of `value` (decoded) with every default that Kubernetes fills in. Applying it again changes nothing."""
     if kind.is_custom:
         schema = custom.schema_of(kind)
-        return copy.deepcopy(value) if schema is None else custom.with_defaults(schema, copy.deepcopy(value))
-    result = copy.deepcopy(value)
+        return copied(value) if schema is None else custom.with_defaults(schema, copied(value))
+    result = copied(value)
     rule = _RULES.get((kind.group, kind.kind))
     if rule is not None:
         rule(result)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
 import jsonpatch
 import jsonpointer
 
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.errors import BadRequestError, InvalidError, invalid
 
 Path = tuple[str, ...]
@@ -45,7 +45,7 @@ def json_patch(document: dict[str, Any], operations: Any) -> dict[str, Any]:
 def merge_patch(document: Any, patch: Any) -> Any:
     """RFC 7386, section 2: null removes, objects merge, everything else replaces."""
     if not isinstance(patch, dict):
-        return copy.deepcopy(patch)
+        return copied(patch)
     merged = dict(document) if isinstance(document, dict) else {}
     for name, value in patch.items():
         if value is None:

@@ -134,6 +134,8 @@ def _configuration(application: Application, settings: Settings) -> uvicorn.Conf
         ws=WebSocketProtocol,
         ws_per_message_deflate=False,
         server_header=False,
+        # Nobody stands between a client and this server, so nobody else may say whose address a request comes from.
+        proxy_headers=False,
         date_header=False,
         ssl_certfile=str(settings.pki.certificate_file),
         ssl_keyfile=str(settings.pki.key_file),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -27,6 +26,7 @@ from localcluster.apiserver.authorization.rbac import Authorizer
 from localcluster.apiserver.context import RequestContext
 from localcluster.apiserver.conversion import Conversion
 from localcluster.apiserver.definitions import Definitions
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.errors import (
     AlreadyExistsError,
     BadRequestError,
@@ -77,7 +77,7 @@ class Writer:
         generates = not about.get("name") and bool(about.get("generateName"))
         object = defaults.apply(kind, object)
         for _ in range(_MOST_ATTEMPTS):
-            candidate = copy.deepcopy(object)
+            candidate = copied(object)
             metadata.prepare_for_create(kind, candidate)
             lifecycle.prepare_for_create(kind, candidate, context.user)
             try:
@@ -108,14 +108,14 @@ class Writer:
             return object
         try:
             form = await self._conversion.to_stored(kind, object)
-            stored = await self._store.put(kind.storage_key, namespace, name, form, 0)
+            await self._store.put(kind.storage_key, namespace, name, form, 0)
         except RevisionMismatchError as error:
             self._allocator.release(held)
             raise checks.taken(kind, name) from error
         except BaseException:
             self._allocator.release(held)
             raise
-        return await self._conversion.from_stored(kind, stored.object())
+        return await self._conversion.from_stored(kind, form)
 
     async def modify(
         self,
@@ -138,7 +138,7 @@ class Writer:
             if stored is None:
                 raise checks.missing(kind, name)
             old = await self._conversion.from_stored(kind, stored.object())
-            new = change(copy.deepcopy(old))
+            new = change(copied(old))
             try:
                 return await self._replace(kind, stored, old, new, subresource, context, trusted=trusted)
             except RevisionMismatchError as error:
@@ -196,15 +196,15 @@ class Writer:
             self._allocator.release(held)
             return new
         try:
-            form = await self._conversion.to_stored(kind, copy.deepcopy(new))
+            form = await self._conversion.to_stored(kind, new)
             if lifecycle.is_released(kind, new):
-                written = await self._store.remove(kind.storage_key, namespace, name, form, stored.revision)
+                await self._store.remove(kind.storage_key, namespace, name, form, stored.revision)
             else:
-                written = await self._store.put(kind.storage_key, namespace, name, form, stored.revision)
+                await self._store.put(kind.storage_key, namespace, name, form, stored.revision)
         except BaseException:
             self._allocator.release(held)
             raise
-        return await self._conversion.from_stored(kind, written.object())
+        return await self._conversion.from_stored(kind, form)
 
     async def patch(
         self,
@@ -270,19 +270,19 @@ class Writer:
             old = await self._conversion.from_stored(kind, stored.object())
             checks.check_deletable(kind, old, options)
             await self._judge(Attributes(kind, "DELETE", namespace, name, None, old), context)
-            new = copy.deepcopy(old)
+            new = copied(old)
             gone = lifecycle.mark_for_deletion(kind, new, options)
             if context.dry_run or (not gone and new == old):
                 return new, gone
             form = await self._conversion.to_stored(kind, new)
             try:
                 if gone:
-                    written = await self._store.remove(kind.storage_key, namespace, name, form, stored.revision)
+                    await self._store.remove(kind.storage_key, namespace, name, form, stored.revision)
                 else:
-                    written = await self._store.put(kind.storage_key, namespace, name, form, stored.revision)
+                    await self._store.put(kind.storage_key, namespace, name, form, stored.revision)
             except RevisionMismatchError:
                 continue
-            return await self._conversion.from_stored(kind, written.object()), gone
+            return await self._conversion.from_stored(kind, form), gone
         raise checks.conflict(kind, name, checks.MODIFIED)
 
     async def _mutated(

@@ -5,7 +5,6 @@ Source: kube-controller-manager's cron job controller (cronjob_controllerv2.go).
 
 from __future__ import annotations
 
-import copy
 import zoneinfo
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta, tzinfo
@@ -13,6 +12,7 @@ from typing import Any
 
 from localcluster import schedules
 from localcluster.apiserver import kinds
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.errors import ApiError
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.controllers import job_status
@@ -134,7 +134,7 @@ def _due(
 
 def _job(cron_job: Object, moment: datetime) -> Object:
     """The Job of one moment: its name follows from the moment, so that it can't be made twice."""
-    about, template = cron_job["metadata"], copy.deepcopy(cron_job["spec"]["jobTemplate"])
+    about, template = cron_job["metadata"], copied(cron_job["spec"]["jobTemplate"])
     metadata = template.get("metadata") or {}
     zone = cron_job["spec"].get("timeZone")
     shown = moment.astimezone(zoneinfo.ZoneInfo(zone)).isoformat() if zone else timestamp(moment)

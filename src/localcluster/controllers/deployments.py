@@ -5,12 +5,12 @@ Source: kube-controller-manager's deployment controller.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from localcluster.apiserver import kinds
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.selectors import structured
 from localcluster.controllers import pods, rollout
@@ -128,12 +128,12 @@ def _annotations(deployment: Object) -> dict[str, str]:
 def _first_step(deployment: Object, old: list[Object]) -> list[Write]:
     """Create the ReplicaSet of the present template, as large as the strategy allows beside the old ones."""
     about, spec = deployment["metadata"], deployment["spec"]
-    template = copy.deepcopy(spec["template"])
+    template = copied(spec["template"])
     collisions = (deployment.get("status") or {}).get("collisionCount") or 0
     label = content_hash(_without_hash(template), collisions)
     name = f"{about['name']}-{label}"
     template.setdefault("metadata", {}).setdefault("labels", {})[HASH_LABEL] = label
-    selector = copy.deepcopy(spec["selector"])
+    selector = copied(spec["selector"])
     selector.setdefault("matchLabels", {})[HASH_LABEL] = label
     replicas = rollout.new_size(deployment, 0, old)
     revision = max((_revision(item) for item in old), default=0) + 1

@@ -5,11 +5,11 @@ Source: k8s.io/kubernetes/pkg/controller/history.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 from typing import Any
 
 from localcluster.apiserver import kinds
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.controllers.ownership import adoptions
 from localcluster.controllers.state import State, owner_reference
@@ -79,7 +79,7 @@ def _number(revision: Object) -> int:
 
 def _content(owner: Object) -> Object:
     """A strategic merge patch that puts this template back: `kubectl rollout undo` sends it as it is."""
-    return {"spec": {"template": {**copy.deepcopy(owner["spec"]["template"]), "$patch": "replace"}}}
+    return {"spec": {"template": {**copied(owner["spec"]["template"]), "$patch": "replace"}}}
 
 
 def _new(kind: KindInfo, owner: Object, content: Object, number: int) -> Object:

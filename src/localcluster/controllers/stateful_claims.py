@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 from localcluster.apiserver import kinds
+from localcluster.apiserver.documents import copied
 from localcluster.controllers.state import State, owner_reference
 from localcluster.controllers.writes import Create, Delete, Write
 
@@ -54,7 +54,7 @@ def surplus_claims(state: State, owner: Object, ordinals: range) -> list[Write]:
 
 
 def _claim(owner: Object, template: Object, ordinal: int) -> Object:
-    about = copy.deepcopy(template["metadata"])
+    about = copied(template["metadata"])
     labels = {**(about.get("labels") or {}), **(owner["spec"]["selector"].get("matchLabels") or {})}
     about |= {"name": _name(owner, template, ordinal), "namespace": owner["metadata"]["namespace"], "labels": labels}
     about.pop("creationTimestamp", None)
@@ -65,7 +65,7 @@ def _claim(owner: Object, template: Object, ordinal: int) -> Object:
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
         "metadata": about,
-        "spec": copy.deepcopy(template["spec"]),
+        "spec": copied(template["spec"]),
     }
 
 

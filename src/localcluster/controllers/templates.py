@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import msgspec
 
 from localcluster.apiserver import kinds
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.controllers.state import owner_reference
 from localcluster.controllers.writes import Create
@@ -32,7 +32,7 @@ def new_pod(
     finalizers: tuple[str, ...] = (),
 ) -> Object:
     """The pod that `owner` (of `kind`) makes from `template`; without `name` the server finds one after the owner's."""
-    about, given = owner["metadata"], copy.deepcopy(template.get("metadata") or {})
+    about, given = owner["metadata"], copied(template.get("metadata") or {})
     metadata: Object = {
         "labels": {**(given.get("labels") or {}), **(labels or {})},
         "annotations": {**(given.get("annotations") or {}), **(annotations or {})},
@@ -41,7 +41,7 @@ def new_pod(
     metadata = {field: value for field, value in metadata.items() if value}
     metadata |= {"name": name} if name else {"generateName": f"{about['name']}-"}
     metadata |= {"namespace": about["namespace"], "ownerReferences": [owner_reference(kind, owner)]}
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": copy.deepcopy(template.get("spec") or {})}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": copied(template.get("spec") or {})}
 
 
 def creation(pod: Object) -> Create:

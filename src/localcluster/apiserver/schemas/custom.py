@@ -3,11 +3,11 @@
 Source: Kubernetes' structural schemas. Rules in CEL are `rules`' part.
 """
 
-import copy
 import re
 from typing import Any
 
 from localcluster.apiserver import errors
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.errors import FieldError
 from localcluster.apiserver.kinds import KindInfo
 
@@ -74,7 +74,7 @@ def with_defaults(schema: Schema, value: Any) -> Any:
     for name, child in properties.items():
         has_default = "default" in child
         if has_default and (name not in result or (result[name] is None and not child.get("nullable"))):
-            result[name] = copy.deepcopy(child["default"])
+            result[name] = copied(child["default"])
         if name in result:
             result[name] = with_defaults(child, result[name])
     if isinstance(additional, dict):

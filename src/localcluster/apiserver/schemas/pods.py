@@ -1,9 +1,9 @@
 """Rules of pods and of pod templates. Source: k8s.io/kubernetes/pkg/apis/core/validation."""
 
-import copy
 from typing import Any
 
 from localcluster.apiserver import errors
+from localcluster.apiserver.documents import copied
 from localcluster.apiserver.errors import FieldError
 from localcluster.apiserver.schemas import metadata
 from localcluster.apiserver.schemas.containers import validate_containers
@@ -186,7 +186,7 @@ def _tolerations(tolerations: list[dict[str, Any]], path: str) -> list[FieldErro
 
 def _update(new: dict[str, Any], old: dict[str, Any]) -> list[FieldError]:
     """Everything but the few fields that may change must be equal."""
-    comparable = copy.deepcopy(new)
+    comparable = copied(new)
     for group in ("containers", "initContainers"):
         mine, theirs = comparable.get(group) or [], old.get(group) or []
         if len(mine) != len(theirs):

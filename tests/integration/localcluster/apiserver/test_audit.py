@@ -51,6 +51,12 @@ def test_a_write_is_told_without_its_content(server: ApiServer) -> None:
     assert "hidden" not in server.paths.audit_log.read_text()
 
 
+def test_a_client_cannot_say_that_it_is_elsewhere(server: ApiServer) -> None:
+    assert server.request("GET", CONFIG_MAPS, X_Forwarded_For="198.51.100.7")[0] == 200
+    (event,) = events(server, 1)
+    assert event["sourceIPs"] == ["127.0.0.1"]
+
+
 def test_refusals_say_who_why_and_as_whom(server: ApiServer) -> None:
     server.request("GET", "/api/v1/secrets", token="wrong")
     server.request("GET", "/api/v1/namespaces/default/secrets/s", Impersonate_User="jane")
