@@ -28,6 +28,9 @@ _DEVICES_BYTES = 1 << 20
 _SHARED_MEMORY_BYTES = 64 << 20
 # A folder of more entries is mounted as a whole: each entry's mount takes time.
 _MOST_ENTRIES = 512
+_WRITTEN_IN_IMAGES = tuple(
+    f"/{name}" for name in ("etc", "home", "root", "run", "tmp", "var/cache", "var/lib", "var/log", "var/tmp")
+)
 # What a container could use to reach the machine through the kernel's files, as with every container runtime.
 _READ_ONLY_IN_PROC = ("sys", "sysrq-trigger", "irq", "bus", "fs")
 
@@ -59,7 +62,7 @@ def enter(plan: RootPlan) -> None:
         linux.bind(root, root, read_only=False)
         base = _host_root(plan, root, layers)
     else:
-        _overlay(plan.root_folder, root, f"{layers}/root", ())
+        _overlay(plan.root_folder, root, f"{layers}/root", _folders_of_image(plan, plan.root_folder))
         base = [root]
     files = [_Attachment(_file(f"{layers}/files", path, text), path) for path, text in plan.files.items()]
     sealable = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in base] if plan.read_only else []
@@ -149,6 +152,12 @@ def _folders_of(plan: RootPlan) -> list[str]:
     return [os.path.realpath(path) for path in targets if _top(path) in shown]
 
 
+def _folders_of_image(plan: RootPlan, root_folder: str) -> list[str]:
+    """The folders of an image that its programs, volumes and files are written to, as far as it has them."""
+    parents = [os.path.dirname(path) for path in (*plan.files, *(mount.target for mount in plan.mounts))]
+    return [f"{root_folder.rstrip('/')}{os.path.normpath(path)}" for path in (*_WRITTEN_IN_IMAGES, *parents)]
+
+
 def _top(path: str) -> str:
     """The top-level folder of an absolute path."""
     return os.path.normpath(path).split("/", 2)[1]
@@ -176,6 +185,8 @@ def _overlay(lower: str, target: str, layer: str, folders: Iterable[str]) -> Non
     for folder in folders:
         path, below = lower, upper
         for part in folder[len(lower) :].split("/"):
+            if os.path.islink(f"{path}/{part}"):
+                break  # where it leads to is a folder of its own
             if part:
                 path, below = f"{path}/{part}", f"{below}/{part}"
                 _make_like(path, below)

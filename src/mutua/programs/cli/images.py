@@ -13,7 +13,12 @@ from mutua.errors import MutuaError
 from mutua.programs.cli.local import DEFAULT_NAME, Name, say
 from mutua.reports.table import render
 
-app = typer.Typer(help="The images that a local cluster knows; nothing is pulled.", no_args_is_help=True)
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    help="The images that a local cluster knows; nothing is pulled.",
+)
 
 
 @app.command(name="list")

@@ -211,6 +211,28 @@ async def a_folder_can_be_the_root(node: Node) -> None:
     assert not (root / "written").exists()
 
 
+async def an_images_links_lead_where_they_lead(node: Node) -> None:
+    """What is mounted below a link of the image is found behind it, and the image itself stays as it is."""
+    root = node.folder / "linked"
+    for name in ("usr", "etc", "run", "var"):
+        (root / name).mkdir(parents=True)
+    for name in ("bin", "lib", "lib64", "sbin"):
+        target = link_target(f"/{name}")
+        if target is not None:
+            (root / name).symlink_to(target)
+    (root / "var/run").symlink_to("/run")
+    secret = node.folder / "secret"
+    secret.mkdir()
+    (secret / "word").write_text("told")
+    mounts = [Mount(Path("/usr"), "/usr", read_only=True), Mount(secret, "/var/run/secrets/own", read_only=True)]
+
+    script = "cat /run/secrets/own/word; test -s /etc/hosts && echo; touch /etc/written /run/written; readlink /var/run"
+    result = await node.run("sh", "-c", script, root_folder=root, mounts=mounts)
+
+    assert (result.status.code, result.output) == (0, "told\n/run")
+    assert [path for path in root.rglob("*") if path.name in ("written", "hosts", "secrets")] == []
+
+
 async def devices_work(node: Node) -> None:
     result = await node.run(
         *shell(
