@@ -114,10 +114,7 @@ class Application:
             request, access.of_target(request.method, request.query_params, target, user), target.kind.version
         )
         if target.subresource in STREAMS:
-            raise BadRequestError(
-                f"{target.subresource} needs a WebSocket upgrade with subprotocol v4.channel.k8s.io or "
-                "v5.channel.k8s.io; SPDY is not supported (kubectl 1.31 and newer use WebSocket)"
-            )
+            await self._streams.refuse_without_websocket(request, target)
         if target.kind.group == METRICS:
             return await self._metrics.answer(request, target)
         if target.subresource == "log":

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import quote, urlencode
 
 from starlette.requests import Request
@@ -87,6 +87,18 @@ class Streams:
                 await asyncio.gather(*pumps, return_exceptions=True)
         await _close(websocket, upstream.close_code, upstream.close_reason)
 
+    async def refuse_without_websocket(self, request: Request, target: Target) -> NoReturn:
+        """BadRequestError, NotFoundError. kubectl asks so once WebSocket was refused, and shows this answer alone."""
+        pod = await self._running(target)
+        if target.subresource != "portforward":
+            container = _container(pod, request.query_params.get("container", ""))
+            if _is_known_not_to_run(pod, container):
+                raise BadRequestError(f'container "{container}" is not running', resource="pods", name=target.name)
+        raise BadRequestError(
+            f"{target.subresource} needs a WebSocket upgrade with subprotocol v4.channel.k8s.io or "
+            "v5.channel.k8s.io; SPDY is not supported (kubectl 1.31 and newer use WebSocket)"
+        )
+
     async def _upstream(self, websocket: WebSocket, target: Target) -> ClientConnection:
         from websockets.asyncio.client import unix_connect
         from websockets.exceptions import InvalidStatus, WebSocketException
@@ -147,6 +159,13 @@ def _container(pod: Object, name: str) -> str:
     if initial:
         message += f" or one of the init containers: [{' '.join(initial)}]"
     raise BadRequestError(message, resource="pods", name=pod_name)
+
+
+def _is_known_not_to_run(pod: Object, container: str) -> bool:
+    status = pod.get("status") or {}
+    kinds = ("containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses")
+    told = [each for kind in kinds for each in status.get(kind) or () if each.get("name") == container]
+    return bool(told) and not any("running" in (each.get("state") or {}) for each in told)
 
 
 def _refusal(code: int, text: str) -> ApiError:

@@ -97,3 +97,17 @@ def test_spdy_is_refused_with_what_to_do(server: ApiServer, node: NodeServer) ->
 
     assert code == 400
     assert "SPDY is not supported" in status["message"]
+
+
+def test_a_second_try_by_spdy_says_why_the_first_one_failed(server: ApiServer, node: NodeServer) -> None:
+    """kubectl shows the last answer alone."""
+    waiting = {"name": "main", "ready": False, "restartCount": 0, "image": "x", "imageID": ""}
+    waiting["state"] = {"waiting": {"reason": "CrashLoopBackOff"}}
+    pod = server.request("GET", "/api/v1/namespaces/default/pods/web")[1]
+    path = "/api/v1/namespaces/default/pods/web"
+    assert server.request("PUT", f"{path}/status", pod | {"status": {"containerStatuses": [waiting]}})[0] == 200
+
+    code, status = server.request("POST", f"{path}/exec?container=main&command=x")
+    server.request("PUT", f"{path}/status", server.request("GET", path)[1] | {"status": {}})
+
+    assert (code, status["message"]) == (400, 'container "main" is not running')
