@@ -176,7 +176,11 @@ def _record(kind: KindInfo, object: Object, entries: dict[Manager, set[FieldPath
         if manager.subresource:
             entry["subresource"] = manager.subresource
         recorded.append(entry)
-    object.setdefault("metadata", {})["managedFields"] = recorded
+    about = object.setdefault("metadata", {})
+    about.pop("managedFields", None)
+    if recorded:
+        # An empty list is a client's wish that nobody be recorded; an object without fields must not carry one.
+        about["managedFields"] = recorded
 
 
 def _conflict(kind: KindInfo, applied: Object, disputes: dict[Manager, set[FieldPath]]) -> ConflictError:

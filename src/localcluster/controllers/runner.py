@@ -24,7 +24,7 @@ from localcluster.apiserver.errors import (
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.resources import Resources
 from localcluster.controllers import events, scheduling
-from localcluster.controllers.state import Name, State, is_terminating, name_of
+from localcluster.controllers.state import Name, State, is_terminating, name_of, without_managers
 from localcluster.controllers.writes import Again, Bind, Create, Delete, Patch, Record, Update, Write
 
 Object = dict[str, Any]
@@ -107,7 +107,7 @@ class Runner:
     async def _list(self, kind: KindInfo) -> str:
         items, version = await self._resources.list(kind)
         for item in items:
-            self.state.put(kind, item)
+            self.state.put(kind, without_managers(item))
         return version
 
     async def _follow(self, kind: KindInfo, version: str) -> None:
@@ -151,8 +151,9 @@ class Runner:
             if known is not None and known["metadata"]["uid"] == uid:
                 self._forget(kind, item)
         elif version > known_version and uid not in self._ended:
-            self.state.put(kind, item)
-            self._dispatch(kind, known, item)
+            kept = without_managers(item)
+            self.state.put(kind, kept)
+            self._dispatch(kind, known, kept)
 
     def _forget(self, kind: KindInfo, last: Object) -> None:
         self.state.remove(kind, *name_of(last))

@@ -121,6 +121,15 @@ def name_of(item: Object) -> Name:
     return item["metadata"].get("namespace") or "", item["metadata"]["name"]
 
 
+def without_managers(item: Object) -> Object:
+    """The object without `metadata.managedFields`: no controller reads it, and it takes as much room as all the rest.
+
+    What is written without it keeps what is stored.
+    """
+    about = {name: value for name, value in item["metadata"].items() if name != "managedFields"}
+    return {**item, "metadata": about}
+
+
 def is_terminating(item: Object) -> bool:
     """Whether its deletion was asked for."""
     return bool(item["metadata"].get("deletionTimestamp"))

@@ -23,7 +23,7 @@ from localcluster.apiserver.schemas.decoding import TYPE_ERROR, Decoded
 from localcluster.apiserver.schemas.decoding import decode as _decode_struct
 from localcluster.apiserver.schemas.model import Struct, struct, struct_of_kind
 
-__all__ = ["TYPE_ERROR", "Decoded", "decode", "patch_strategy", "type_errors", "unknown_fields", "validate"]
+__all__ = ["TYPE_ERROR", "Decoded", "decode", "patch_strategy", "unknown_fields", "validate"]
 
 _Object = dict[str, Any]
 _Rule = Callable[[KindInfo, _Object, _Object | None], list[FieldError]]
@@ -92,21 +92,12 @@ def unknown_fields(kind: KindInfo, value: _Object) -> list[str]:
     return list(decode(kind, value).unknown_fields)
 
 
-def type_errors(kind: KindInfo, value: _Object) -> list[FieldError]:
-    """Values of the wrong JSON type in an object of a built-in kind; see `decode`."""
-    return list(decode(kind, value).type_errors)
-
-
 def validate(kind: KindInfo, value: _Object, operation: str = "create", old: _Object | None = None) -> list[FieldError]:
     """Every rule that `value` breaks; empty: it may be stored.
 
-    `value` is decoded and has its defaults. `operation` is "create", "update" (with `old`, the object as it is stored)
-    or "status" (only what may be wrong in a status: types and custom kinds' schemas). Types come first: an object with
-    type errors is not looked at further, and its errors have the reason `TYPE_ERROR`.
+    `value` is decoded, without type errors, and has its defaults. `operation` is "create", "update" (with `old`, the
+    object as it is stored) or "status" (only what may be wrong in a status: custom kinds' schemas).
     """
-    wrong_types = type_errors(kind, value)
-    if wrong_types:
-        return wrong_types
     before = old if operation == "update" else None
     found: list[FieldError] = []
     if operation != "status":

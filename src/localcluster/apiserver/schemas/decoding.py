@@ -59,10 +59,13 @@ class _Walk:
         result: dict[str, Any] = {}
         for name, item in value.items():
             field = shape.fields.get(name)
-            here = f"{path}.{name}" if path else name
             if field is None:
-                self.unknown.append(here)
+                self.unknown.append(f"{path}.{name}" if path else name)
+            elif field.type.category == "string" and isinstance(item, str):
+                # Most of what is written: it fits, so that nobody asks for its path.
+                result[name] = item
             elif item is not None:
+                here = f"{path}.{name}" if path else name
                 result[name] = self.value(field.type, item, here, shape, field)
         return result
 
@@ -81,7 +84,9 @@ class _Walk:
                     element = expected.element
                     # A null among a map's values reads as Go's zero value, the empty string.
                     return {
-                        k: "" if x is None else self.value(element, x, f"{path}[{k}]", owner, field)
+                        k: x
+                        if isinstance(x, str) and element.category == "string"
+                        else ("" if x is None else self.value(element, x, f"{path}[{k}]", owner, field))
                         for k, x in item.items()
                     }
             case _:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from localcluster.apiserver import kinds
+from localcluster.apiserver.context import RequestContext
 from localcluster.apiserver.errors import ApiError, NotFoundError
 from localcluster.apiserver.kinds import KindInfo
 from localcluster.apiserver.resources import Resources
@@ -101,6 +102,28 @@ async def _has(resources: Resources, kind: KindInfo, name: str, namespace: str =
     except NotFoundError:
         return False
     return True
+
+
+async def test_whom_fields_belong_to_is_not_remembered_and_not_lost(resources: Resources) -> None:
+    def reconcile(state: State, name: Name, now: datetime) -> list[Write]:
+        item = state.get(kinds.CONFIG_MAP, *name)
+        return [] if item is None or "data" in item else [Update(kinds.CONFIG_MAP, {**item, "data": {"k": "v"}})]
+
+    somebody = RequestContext(field_manager="somebody")
+    await resources.create(kinds.CONFIG_MAP, config_map("labelled", labels={"app": "a"}), somebody)
+    async with running(resources, Controller("writer", config_maps_keys, reconcile)) as runner:
+        await resources.create(kinds.CONFIG_MAP, config_map("bare"), somebody)
+        for name in ("labelled", "bare"):
+            await until(resources, lambda name=name: _has_data(resources, name))  # type: ignore[misc]
+        assert all("managedFields" not in item["metadata"] for item in runner.state.all_of(kinds.CONFIG_MAP))
+    found = {item["metadata"]["name"]: item for item in (await resources.list(kinds.CONFIG_MAP))[0]}
+    managers = {name: [entry["manager"] for entry in item["metadata"]["managedFields"]] for name, item in found.items()}
+    assert managers == {"labelled": ["somebody", "kube-controller-manager"], "bare": ["kube-controller-manager"]}
+
+
+async def _has_data(resources: Resources, name: str) -> bool:
+    items, _ = await resources.list(kinds.CONFIG_MAP)
+    return any(item["metadata"]["name"] == name and "data" in item for item in items)
 
 
 async def test_what_exists_before_the_start_is_reconciled(resources: Resources) -> None:

@@ -125,7 +125,7 @@ def test_a_missing_field_is_required(widget: kinds.KindInfo) -> None:
 
 
 def test_metadata_of_a_custom_object_is_typed(widget: kinds.KindInfo) -> None:
-    (error,) = schemas.type_errors(widget, {**manifest(), "metadata": {"name": "w", "labels": {"a": 1}}})
+    (error,) = schemas.decode(widget, {**manifest(), "metadata": {"name": "w", "labels": {"a": 1}}}).type_errors
 
     assert (
         error.message == "json: cannot unmarshal number into Go struct field ObjectMeta.metadata.labels of type string"

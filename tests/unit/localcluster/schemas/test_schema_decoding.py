@@ -85,7 +85,7 @@ def test_a_misspelt_field_is_named_with_its_path_and_left_out() -> None:
     ],
 )
 def test_a_wrong_type_has_the_words_of_the_go_decoder(kind: kinds.KindInfo, manifest: Object, message: str) -> None:
-    (error,) = schemas.type_errors(kind, manifest)
+    (error,) = schemas.decode(kind, manifest).type_errors
 
     assert error.message == message
     assert error.reason == schemas.TYPE_ERROR
@@ -118,14 +118,14 @@ def test_numbers_are_good_quantities_and_become_text() -> None:
 def test_times_are_moments(time: str, is_good: bool) -> None:
     manifest = {"metadata": {"name": "p"}, "status": {"startTime": time}}
 
-    assert (schemas.type_errors(kinds.POD, manifest) == []) is is_good
+    assert (schemas.decode(kinds.POD, manifest).type_errors == ()) is is_good
 
 
 @pytest.mark.parametrize("value", [80, "http"])
 def test_a_port_may_be_a_number_or_a_name(value: Any) -> None:
     manifest = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80, "targetPort": value}]}}
 
-    assert schemas.type_errors(kinds.SERVICE, manifest) == []
+    assert schemas.decode(kinds.SERVICE, manifest).type_errors == ()
 
 
 def test_every_builtin_kind_has_a_shape_and_documentation() -> None:
