@@ -73,7 +73,8 @@ def read(kind: Kind, raw: msgspec.Raw) -> tuple[AnyObject | None, tuple[Finding,
     decoded = decode.from_json(kind, bytes(raw))
     if not decoded.findings:
         return decoded.value, ()
-    return unreadable.stand_in(kind, _head.decode(raw).metadata, decoded.value, decoded.findings)
+    head = _head_and_spec.decode(raw)
+    return unreadable.stand_in(kind, head.metadata, decoded.value, decoded.findings, head.spec)
 
 
 def _replace(kind: Kind, listed: Iterable[msgspec.Raw], merge: Merge) -> None:
@@ -93,7 +94,12 @@ class _Head(msgspec.Struct):
     metadata: ObjectMeta
 
 
+class _HeadAndSpec(_Head):
+    spec: object = None
+
+
 _head = msgspec.json.Decoder(_Head)
+_head_and_spec = msgspec.json.Decoder(_HeadAndSpec)
 
 
 def _key(kind: Kind, raw: msgspec.Raw) -> Key:
