@@ -51,3 +51,22 @@ def test_the_corpus_has_something_of_every_kind() -> None:
     declared = {kind.name: kind for check in registry.CHECKS for kind in check.inputs}
     missing = [name for name, kind in declared.items() if not given.objects.of_kind(kind)]
     assert missing == []
+
+
+SENT_TO_NO_WEBHOOK = {
+    "MUT0012": kinds.POD,
+    "MUT0013": kinds.SERVICE,
+    "MUT0016": kinds.SECRET,
+}
+"""Findings about kinds whose writes do not wait for the control plane's opinion, and whose secrets it is not sent."""
+
+
+def test_every_own_finding_is_heard_when_applying_what_it_is_about() -> None:
+    heard = {code for check in registry.CHECKS if check.when_applied for code in check.codes}
+    own = {code for check in registry.CHECKS for code in check.codes if code.startswith("MUT")}
+
+    assert own - heard == SENT_TO_NO_WEBHOOK.keys()
+    asked = {kind.name for check in registry.CHECKS for kind in check.when_applied}
+    assert asked <= {kind.name for kind in kinds.ours()}, "the webhook would not be asked"
+    for code, kind in SENT_TO_NO_WEBHOOK.items():
+        assert any(code in check.codes and kind in check.inputs for check in registry.CHECKS)
