@@ -11,10 +11,11 @@ import msgspec
 
 from mutua.envoy import telemetry, telemetry_tags
 from mutua.reports import exposition
-from mutua.reports.table import render
+from mutua.reports.table import render, shortened
 from mutua.verdict.connection import Protection
 
 HEADER: Final = ("CLIENT", "SERVER", "STATE", "TLS", "CIPHER", "GROUP")
+SHORT_HEADER: Final = ("CLIENT", "SERVER", "STATE", "TLS", "GROUP")
 _HANDSHAKE: Final = re.compile(r"\.ssl\.(handshake|versions|ciphers|curves|sigalgs)(?:\.(.+))?$")
 _FIELDS: Final = {"versions": "versions", "ciphers": "ciphers", "curves": "groups", "sigalgs": "signature_algorithms"}
 
@@ -247,8 +248,13 @@ def digest(evidence: Evidence) -> str:
     return hashlib.sha256(msgspec.json.encode(plain, order="sorted")).hexdigest()
 
 
-def table(edges: Iterable[Edge]) -> str:
-    """One row per edge, and below the reasons of those that are open."""
+def _short_table(rows: Iterable[tuple[str, ...]]) -> str:
+    short = [(*row[:4], row[5]) for row in rows]
+    return render(SHORT_HEADER, shortened(SHORT_HEADER, short, names=(0,), key=1, padding=2), padding=2)
+
+
+def table(edges: Iterable[Edge], *, wide: bool = False) -> str:
+    """One row per edge, in 80 columns unless `wide`, and below the reasons of those that are open."""
     found = sorted(edges, key=lambda edge: (not edge.state.is_open, edge.client, edge.server))
     rows = [
         (
@@ -261,7 +267,7 @@ def table(edges: Iterable[Edge]) -> str:
         )
         for edge in found
     ]
-    text = render(HEADER, rows, padding=2)
+    text = render(HEADER, rows, padding=2) if wide else _short_table(rows)
     for edge in found:
         if edge.state.is_open:
             text += f"{edge.client} -> {_short(edge.server)}: {edge.reason}\n"

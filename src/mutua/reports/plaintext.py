@@ -7,7 +7,7 @@ from typing import Any, Final
 import msgspec
 
 from mutua.reports.proxy_status import PlaintextSeen
-from mutua.reports.table import render
+from mutua.reports.table import render, shortened
 
 HEADER: Final = ("CLIENT", "SERVER", "PORT", "OUTCOME", "COUNT", "LAST")
 WIDE: Final = (*HEADER, "FIRST", "DRY RUN", "WHY")
@@ -40,7 +40,7 @@ def to(entries: Iterable[PlaintextSeen], namespace: str) -> tuple[PlaintextSeen,
 
 
 def table(entries: Sequence[PlaintextSeen], now: datetime, *, wide: bool = False) -> str:
-    """One row per client, server, port and outcome; below them why these clients have no mutual TLS."""
+    """One row per client, server, port and outcome, in 80 columns; below them why these clients have no mutual TLS."""
     if not entries:
         return NONE
     rows = [_row(each, now) for each in entries]
@@ -52,7 +52,7 @@ def table(entries: Sequence[PlaintextSeen], now: datetime, *, wide: bool = False
         if each.client not in clients:
             clients.append(each.client)
     lines = [f"{reason}:\n  {_listed(clients)}\n" for reason, clients in reasons.items()]
-    return render(HEADER, rows, padding=2) + "\n" + "".join(lines)
+    return render(HEADER, shortened(HEADER, rows, names=(0,), key=1, padding=2), padding=2) + "\n" + "".join(lines)
 
 
 def objects(entries: Iterable[PlaintextSeen]) -> list[dict[str, Any]]:

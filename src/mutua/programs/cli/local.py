@@ -11,7 +11,7 @@ import typer
 from localcluster import inside, lifecycle
 from localcluster.lifecycle import ClusterError, ClusterStatus
 from localcluster.paths import ClusterPaths
-from mutua.errors import MutuaError
+from mutua.errors import InvalidInputError, MutuaError
 from mutua.reports.table import render
 
 DEFAULT_NAME = "default"
@@ -60,8 +60,19 @@ def down(
     say(f"✔ Cluster {name} is stopped" if there_was else f"No cluster {name} is running")
 
 
-def status(name: Annotated[str, typer.Option("--name", help="Only this local cluster.")] = "") -> None:
+_HEADER = ("NAME", "STATE", "NODES", "PODS", "MEMORY", "REQUESTS", "API", "PID", "KUBECONFIG")
+_SHORT = 7
+
+
+def status(
+    name: Annotated[str, typer.Option("--name", help="Only this local cluster.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="wide: also the first process and the kubeconfig.")
+    ] = "",
+) -> None:
     """Show the local clusters. Exits with 1 if the one asked for is not running."""
+    if output not in ("", "wide"):
+        raise InvalidInputError(f'output format "{output}" not supported', "choose wide")
     try:
         found = [lifecycle.status(name)] if name else lifecycle.clusters()
     except ClusterError as error:
@@ -69,8 +80,8 @@ def status(name: Annotated[str, typer.Option("--name", help="Only this local clu
     if not found:
         say("No local cluster. Start one with: mutua up")
         return
-    header = ("NAME", "STATE", "PID", "NODES", "PODS", "MEMORY", "REQUESTS", "API", "KUBECONFIG")
-    print(render(header, [_row(item) for item in found]), end="")
+    shown = len(_HEADER) if output else _SHORT
+    print(render(_HEADER[:shown], [_row(item)[:shown] for item in found], padding=2), end="")
     if name and found[0].state != "running":
         raise typer.Exit(1)
 
@@ -88,11 +99,11 @@ def say(line: str) -> None:
 def _row(item: ClusterStatus) -> tuple[str, ...]:
     cluster = item.cluster
     if cluster is None:
-        return (item.name, item.state, *("-",) * 7)
+        return (item.name, item.state, *("-",) * (len(_HEADER) - 2))
     found = inside.look(cluster)
     nodes = pods = memory = rate = "-"
     if found is not None:
         nodes, pods = f"{found.ready_nodes}/{found.nodes}", f"{found.ready_pods}/{found.pods}"
         memory, rate = f"{found.memory_bytes >> 20}Mi", f"{found.requests_per_second:.1f}/s"
     api = f"https://127.0.0.1:{cluster.api_port}"
-    return (item.name, item.state, str(cluster.pid), nodes, pods, memory, rate, api, str(cluster.kubeconfig))
+    return (item.name, item.state, nodes, pods, memory, rate, api, str(cluster.pid), str(cluster.kubeconfig))

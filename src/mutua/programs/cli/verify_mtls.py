@@ -19,14 +19,14 @@ def verify_mtls(
     since: Annotated[
         str, typer.Option("--since", help="Plaintext that was accepted within this time counts, as in 5m.")
     ] = "1m",
-    output: Annotated[str, typer.Option("--output", "-o", help="short, json or yaml.")] = "short",
+    output: Annotated[str, typer.Option("--output", "-o", help="short, wide, json or yaml.")] = "short",
 ) -> int:
     """Show what is negotiated between two workloads, or all of a namespace. Exit code 1 while an edge is plaintext."""
     from mutua.api.meta import duration_seconds
     from mutua.programs.cli import verify_gather
     from mutua.reports import encryption
 
-    wanted = common.output_format(output)
+    wanted = common.output_format(output, wide=True)
     if client and not server:
         raise InvalidInputError(f"{client} calls whom?", "name both, as in `mutua verify-mtls deploy/web svc/db`")
     try:
@@ -39,7 +39,7 @@ def verify_mtls(
     )
     open_edges = [edge for edge in evidence.edges if edge.state.is_open]
     if wanted is common.OutputFormat.SHORT:
-        sys.stdout.write(encryption.table(evidence.edges))
+        sys.stdout.write(encryption.table(evidence.edges, wide=output == "wide"))
         count = len(evidence.edges)
         good = f"✔ all {count} edges are mutual TLS" if count > 1 else "✔ the edge is mutual TLS"
         refused = sum(edge.state is encryption.State.REFUSED for edge in evidence.edges)

@@ -132,6 +132,12 @@ def test_the_digest_is_what_others_compute_from_the_printed_document() -> None:
 
 def test_the_table_shows_what_is_open_first_and_why() -> None:
     assert encryption.table(evidence().edges).splitlines() == [
+        "CLIENT    SERVER        STATE       TLS      GROUP",
+        "shop/old  shop/db-1:80  PLAINTEXT   -        -",
+        "shop/web  db.shop:80    mutual TLS  TLSv1.3  X25519MLKEM768",
+        "shop/old -> shop/db-1:80: the client has no sidecar",
+    ]
+    assert encryption.table(evidence().edges, wide=True).splitlines() == [
         "CLIENT    SERVER        STATE       TLS      CIPHER              GROUP",
         "shop/old  shop/db-1:80  PLAINTEXT   -        -                   -",
         "shop/web  db.shop:80    mutual TLS  TLSv1.3  AES_128_GCM_SHA256  X25519MLKEM768",
