@@ -7,7 +7,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from mutua.api import kinds
+from mutua.api import access_log_format, kinds
 from mutua.api.core import decode_extension
 from mutua.api.findings import Finding, Violation, error, warning
 from mutua.api.kinds import AnyObject, Kind
@@ -77,6 +77,7 @@ def mesh_config(data: object) -> tuple[MeshConfig, tuple[Finding, ...]]:
     config = value if value is not None else MeshConfig()
     violations.extend(_trust_domains(config))
     violations.extend(_tls(config))
+    violations.extend(_access_log(config))
     return config, tuple(violation.about("MeshConfig", "", "mesh") for violation in violations)
 
 
@@ -108,6 +109,12 @@ def _tls(config: MeshConfig) -> Iterator[Violation]:
                 ours = "" if known & set(names) else "; none is left, so our own are used"
                 message = f"{name!r} is not used{ours}"
                 yield error(f"{field}[{index}]", message, f"known are {', '.join(sorted(known))}")
+
+
+def _access_log(config: MeshConfig) -> Iterator[Violation]:
+    """A format that Envoy would refuse, and with it every listener. The default stands in for it."""
+    for problem in access_log_format.mistakes(config.access_log_format, config.access_log_encoding):
+        yield error("accessLogFormat", problem, "the default format is used until it is mended")
 
 
 @cache

@@ -1,16 +1,17 @@
 """Access logs: Istio's text or JSON, and at the end what explains a refusal by TLS or policy."""
 
+import json
 from typing import Any, Final
 
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.config.core.v3 import base_pb2, grpc_service_pb2, substitution_format_string_pb2
+from envoy.config.core.v3 import extension_pb2, grpc_service_pb2, substitution_format_string_pb2
 from envoy.data.accesslog.v3 import accesslog_pb2 as data_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.filters.cel.v3 import cel_pb2
 from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
+from envoy.extensions.formatter.req_without_query.v3 import req_without_query_pb2
 from envoy.type.tracing.v3 import custom_tag_pb2
-from google.protobuf import struct_pb2
 
 from mutua.envoy.bootstrap import XDS_CLUSTER
 from mutua.envoy.filters.rbac import CUSTOM_SHADOW_PREFIX
@@ -200,11 +201,22 @@ def _logger(mesh: MeshView) -> Any | None:
     return accesslog_pb2.AccessLog(name=name, typed_config=packed(config))
 
 
+_JSON: Final = {**_FIELDS, **{f"downstream_{key}": value for key, value in _FACTS.items()}, **_POLICIES}
+_WITHOUT_QUERY: Final = extension_pb2.TypedExtensionConfig(
+    name="envoy.formatter.req_without_query", typed_config=packed(req_without_query_pb2.ReqWithoutQuery())
+)
+"""The one command of Istio's that Envoy knows by an extension only."""
+
+
 def _format(mesh: MeshView) -> Any:
+    chosen = mesh.access_log_format
+    made = substitution_format_string_pb2.SubstitutionFormatString()
     if mesh.access_log_encoding == "JSON":
-        fields = struct_pb2.Struct()
-        fields.update({**_FIELDS, **{f"downstream_{key}": value for key, value in _FACTS.items()}, **_POLICIES})
-        return substitution_format_string_pb2.SubstitutionFormatString(json_format=fields)
-    return substitution_format_string_pb2.SubstitutionFormatString(
-        text_format_source=base_pb2.DataSource(inline_string=TEXT)
-    )
+        made.json_format.update(json.loads(chosen) if chosen else _JSON)
+    else:
+        # One entry is one line, also where whoever wrote the format forgot its end.
+        text = f"{chosen.removesuffix(chr(10))}\n" if chosen else TEXT
+        made.text_format_source.inline_string = text
+    if "%REQ_WITHOUT_QUERY(" in chosen:
+        made.formatters.append(_WITHOUT_QUERY)
+    return made

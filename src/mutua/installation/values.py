@@ -7,6 +7,7 @@ from typing import Any, Final
 import msgspec
 import yaml
 
+from mutua.api import decode
 from mutua.api.meshconfig import MeshConfig
 from mutua.errors import InvalidInputError
 
@@ -261,7 +262,19 @@ class Installation(msgspec.Struct, frozen=True):
 
 def wanted(own: Tree, version: str, platform: str = "") -> Installation:
     """What the user wrote (`chosen`), over profile, platform and defaults of this version. Raises InvalidInputError."""
-    return msgspec.structs.replace(installation(resolve([own], (), platform), version), chosen=own)
+    made = installation(resolve([own], (), platform), version)
+    _demand_log_format(made.mesh_config)
+    return msgspec.structs.replace(made, chosen=own)
+
+
+def _demand_log_format(mesh_config: Tree) -> None:
+    """Istio would hand on what Envoy refuses, and no sidecar would get a listener."""
+    _, findings = decode.mesh_config(mesh_config)
+    for finding in findings:
+        if finding.field == "accessLogFormat":
+            raise InvalidInputError(
+                f"meshConfig.accessLogFormat: {finding.message}", "docs/telemetry.md says what is taken"
+            )
 
 
 def installation(tree: Tree, version: str) -> Installation:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
-from mutua.api import kinds, networking, security, service_entry
+from mutua.api import access_log_format, kinds, networking, security, service_entry
 from mutua.api.kinds import AnyObject, Key, Kind
 from mutua.api.meshconfig import CIPHER_SUITES, ECDH_CURVES, MeshConfig, Normalization, OutboundMode, TlsProtocol
 from mutua.api.meta import duration_seconds
@@ -72,6 +72,7 @@ def mesh_view(settings: Settings) -> MeshView:
         root_namespace=config.root_namespace,
         access_log_file=config.access_log_file,
         access_log_encoding=config.access_log_encoding.value,
+        access_log_format=_access_log_format(config),
         min_tls_version=(
             default.min_tls_version
             if tls.min_protocol_version is TlsProtocol.TLS_AUTO
@@ -88,6 +89,11 @@ def mesh_view(settings: Settings) -> MeshView:
         upstream_mark=settings.upstream_mark,
         authorization_providers=authorization_providers.of_mesh(config.extension_providers),
     )
+
+
+def _access_log_format(config: MeshConfig) -> str:
+    wrong = any(access_log_format.mistakes(config.access_log_format, config.access_log_encoding))
+    return "" if wrong else config.access_log_format
 
 
 def _known(names: Iterable[str], known: frozenset[str]) -> tuple[str, ...]:

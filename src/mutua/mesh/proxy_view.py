@@ -325,6 +325,7 @@ class MeshView(Frozen, frozen=True):
     root_namespace: str = "istio-system"
     access_log_file: str = ""  # meshConfig.accessLogFile; "" = none
     access_log_encoding: str = "TEXT"
+    access_log_format: str = ""  # as Envoy takes it; "" = Istio's, and what explains a refusal
     min_tls_version: str = "TLSV1_2"
     ecdh_curves: tuple[str, ...] = ("X25519MLKEM768", "X25519", "P-256")
     cipher_suites: tuple[str, ...] = ()

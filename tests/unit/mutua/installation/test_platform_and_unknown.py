@@ -2,6 +2,7 @@
 
 import pytest
 
+from mutua.errors import InvalidInputError
 from mutua.installation import manifests, values
 
 
@@ -66,3 +67,9 @@ def test_another_trust_domain_is_another_control_plane() -> None:
 
     assert template() == template("meshConfig.accessLogFile=/dev/stdout")
     assert template() != template("meshConfig.trustDomain=example.org")
+
+
+def test_a_log_format_that_envoy_would_refuse_is_not_installed() -> None:
+    setting = 'meshConfig.accessLogFormat="%NOPE%"'
+    with pytest.raises(InvalidInputError, match=r"meshConfig.accessLogFormat: %NOPE%: Envoy has no such command"):
+        values.wanted(values.chosen((), (setting,)), "1.0")
