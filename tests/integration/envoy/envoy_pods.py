@@ -114,9 +114,16 @@ class Mesh:
         await asyncio.to_thread(self.network.close)
 
     async def pod(
-        self, name: str, address: str, view: ProxyView | None, *, account: str = "default", namespace: str = "shop"
+        self,
+        name: str,
+        address: str,
+        view: ProxyView | None,
+        *,
+        account: str = "default",
+        namespace: str = "shop",
+        secrets_after: float = 0,
     ) -> "Pod":
-        """A running pod; with a sidecar if there is a view for it."""
+        """A running pod; with a sidecar if there is a view for it, whose secrets come after so many seconds."""
         network = await asyncio.to_thread(self.network.add, name, address, captured=view is not None)
         pod = Pod(self, name, namespace, address, network)
         pod.start(sys.executable, str(APPLICATION))
@@ -128,7 +135,8 @@ class Mesh:
         )
         secrets = SecretService()
         self._secrets.append(secrets)
-        secrets.publish(pod.certificate.chain, Secret(pod.certificate.key), self.authority.root)
+        given = (pod.certificate.chain, Secret(pod.certificate.key), self.authority.root)
+        asyncio.get_running_loop().call_later(secrets_after, secrets.publish, *given)
         await secrets.start(pod.directory / "sds.sock")
         settings = bootstraps.BootstrapSettings(
             node_id=bootstraps.node_id(address, name, namespace),
