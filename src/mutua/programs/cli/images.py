@@ -77,7 +77,7 @@ def _paths(name: str) -> ClusterPaths:
     except ClusterPathError as error:
         raise MutuaError(str(error), error.hint) from error
     if not paths.directory.is_dir():
-        raise MutuaError(f"there is no cluster {name}", "start one with: mutua up")
+        raise MutuaError(f"there is no cluster {name}", f"start it with: mutua up --name {name}")
     return paths
 
 

@@ -132,6 +132,14 @@ def run(words: Sequence[str]) -> int:
         # Whoever read us has enough; Python must not complain about it while it ends.
         sys.stdout = open("/dev/null", "w", encoding="utf-8")  # noqa: PTH123, SIM115 - lives until the end
         return 1
+    except OSError as error:
+        if not error.filename:
+            raise
+        # A file or folder that somebody named, or the machine's: no path is a mistake of ours.
+        _complain(
+            f"{error.filename}: {error.strerror}", "does it exist, may you use it, and is there room on the disk?"
+        )
+        return 1
     return code if isinstance(code, int) else 0
 
 

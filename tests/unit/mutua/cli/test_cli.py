@@ -53,6 +53,13 @@ def test_every_command_helps(command: main.Command, capsys: pytest.CaptureFixtur
         (["install", "--dry-run", "-o", "xml"], 1, 'output format "xml" not supported'),
         (["uninstall", "-y"], 1, "one of the --revision or --purge flags must be set"),
         (["verify-install", "--kubeconfig", "/none"], 1, "the kubeconfig /none does not exist"),
+        (["ca", "init", "/proc/none"], 1, "/proc/none: No such file or directory"),
+        (["images", "list", "--name", "none"], 1, "there is no cluster none"),
+        (["status", "-o", "xml"], 1, 'output format "xml" not supported'),
+        (["verify-mtls", "-o", "xml"], 1, 'output format "xml" not supported'),
+        (["verify-mtls", "one"], 1, "one calls whom?"),
+        (["plaintext", "--since", "soon"], 1, "--since"),
+        (["migrate", "run", "--soak", "soon", "-n", "x"], 1, "--soak"),
     ],
 )
 def test_errors(words: list[str], code: int, said: str, capsys: pytest.CaptureFixture[str]) -> None:
