@@ -159,6 +159,11 @@ def run(shell: Journey, *words: str) -> subprocess.CompletedProcess[str]:
     return shell.mutua("migrate", "run", "-n", NAMESPACE, *words, timeout=180)
 
 
+def status(shell: Journey) -> str:
+    """What `mutua migrate status` says beside its table."""
+    return shell.mutua("migrate", "status", "-n", NAMESPACE).stderr
+
+
 def test_the_plan_names_all_three_and_why(story: Journey, eventually: Eventually) -> None:
     def seen() -> bool:
         _, found = plan(story)
@@ -294,8 +299,11 @@ def test_a_run_that_is_killed_goes_on_and_one_that_is_interrupted_goes_back(
         eventually(lambda: len(modes(story)) > len(before), 60)
         second = run(story, "--despite-blockers")
         assert (second.returncode, "another run of `mutua migrate` is under way" in second.stderr) == (1, True)
+        watched = status(story)
         first.kill()
     assert len(modes(story)) == len(before) + 1
+    left = status(story)
+    assert ("UNWATCHED" in watched, "UNWATCHED" in left, "Ctrl-C" in left) == (False, True, True), left
     with started() as again:
         assert again.stderr is not None
         said = ""

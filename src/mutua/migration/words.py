@@ -133,6 +133,27 @@ def outcome(state: Migration, now: datetime) -> str:
             return f"{head}: {state.stage.value} of {tried} for {elapsed(now - state.since)}{kept}"
 
 
+def unwatched(state: Migration) -> Iterator[str]:
+    """What is so while nobody leads a migration that has not ended, and the next step."""
+    tried = ", ".join(state.named(Progress.TRIED))
+    is_strict = state.target is MtlsMode.STRICT
+    everything = f"the whole namespace {state.namespace}" if machine.wanted(state).mode is state.target else ""
+    command = f"mutua migrate run -n {state.namespace} --to {state.target.value}"
+    if state.stage is Stage.BACK:
+        undone = ", ".join(state.named(Progress.UNDONE)) or f"the namespace {state.namespace}"
+        yield f"✘ UNWATCHED: the run died while it rolled back; {undone} may still be STRICT, and refuse"
+        yield f"  to end the roll-back: {command}"
+        return
+    if is_strict and state.stage is not Stage.REPLACE and (everything or tried):
+        yield f"✘ UNWATCHED: {everything or tried} is STRICT, and nobody rolls back what it refuses: the run died"
+        yield f"  to go on:   {command}"
+        yield "              (rolls back if somebody was refused meanwhile; soaks anew)"
+        yield "  to go back: the same, and Ctrl-C once it runs"
+        return
+    yield "✘ the run died before its end; nothing that is not proven is STRICT" if is_strict else "✘ the run died"
+    yield f"  to go on:   {command}"
+
+
 def transition(before: Migration, after: Migration) -> Iterator[str]:
     """What to say when the state has changed."""
     tried = ", ".join(after.named(Progress.TRIED))

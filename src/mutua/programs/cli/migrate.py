@@ -61,7 +61,7 @@ def status(context: typer.Context, to: Target = "STRICT", output: Output = "shor
     from mutua.migration import plan as plans
     from mutua.migration import words
     from mutua.migration.scene import Scene
-    from mutua.programs.cli import control_plane
+    from mutua.programs.cli import control_plane, migrate_lease
     from mutua.programs.cli.migrate_cluster import Cluster, Record
     from mutua.reports.proxy_status import PlaintextSeen
     from mutua.system import clock
@@ -70,24 +70,32 @@ def status(context: typer.Context, to: Target = "STRICT", output: Output = "shor
 
     async def work(
         kube: KubeClient, chosen: Options
-    ) -> tuple[Scene, list[PlaintextSeen], control_plane.Traffic, Record]:
+    ) -> tuple[Scene, list[PlaintextSeen], control_plane.Traffic, Record, bool]:
         cluster = Cluster(kube, chosen, chosen.namespace or kube.namespace)
         seen = await control_plane.plaintext(kube, chosen)
         traffic = await control_plane.traffic(kube, chosen, cluster.namespace)
-        return await cluster.scene(target, window), seen, traffic, await cluster.record()
+        scene = await cluster.scene(target, window)
+        is_led = await migrate_lease.is_held(kube, cluster.namespace)
+        # Read after the lease: a run that has ended meanwhile has written so before it let go.
+        record = await cluster.record()
+        is_left = record.state is not None and not record.state.stage.is_final and not is_led
+        return scene, seen, traffic, record, is_left
 
-    scene, seen, traffic, record = common.with_kube(context, work)
+    scene, seen, traffic, record, is_left = common.with_kube(context, work)
     for silent in traffic.silent:
         common.say(f"Warning: not counted: {silent}")
     made = plans.make(scene, seen)
     rows = words.status_rows(scene, made, traffic.edges)
     if wanted is not common.OutputFormat.SHORT:
-        common.print_object({"workloads": rows, "record": record}, wanted)
+        common.print_object({"workloads": rows, "record": record, "unwatched": is_left}, wanted)
         return
     sys.stdout.write(words.status_table(rows))
     now = clock.now()
     for state in (*record.history, *([record.state] if record.state else [])):
         common.say(words.outcome(state, now))
+    if is_left and record.state:
+        for line in words.unwatched(record.state):
+            common.say(line)
 
 
 @app.command()

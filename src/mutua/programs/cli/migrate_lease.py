@@ -42,6 +42,24 @@ async def held(kube: KubeClient, namespace: str, say: Callable[[str], None]) -> 
                 await kube.replace(LEASES, _with(found, ""), namespace)
 
 
+async def is_held(kube: KubeClient, namespace: str) -> bool:
+    """Whether a run lives: its lease is renewed while we look. Raises KubeError.
+
+    At the next renewal it is known; of one that has died only after LEASE_SECONDS, since clocks may differ.
+    """
+    began = time.monotonic()
+    first = await kube.find(LEASES, NAME, namespace)
+    found = first
+    while found and first and _holder(found):
+        if found["metadata"]["resourceVersion"] != first["metadata"]["resourceVersion"]:
+            return True
+        if time.monotonic() - began > LEASE_SECONDS:
+            return False
+        await asyncio.sleep(_LOOK_SECONDS)
+        found = await kube.find(LEASES, NAME, namespace)
+    return False
+
+
 async def _take(kube: KubeClient, namespace: str, me: str, say: Callable[[str], None]) -> None:
     unchanged_since, version, told = time.monotonic(), "", False
     while True:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from mutua.mesh.proxy_view import MtlsMode
-from mutua.migration import machine
+from mutua.migration import machine, words
 from mutua.migration.machine import (
     BACK_WITHIN,
     BLIND_AT_MOST,
@@ -178,6 +178,30 @@ def test_a_roll_back_that_is_not_confirmed_is_said_to_be_none() -> None:
     stopped = machine.advance(state, Observation(NOW + BACK_WITHIN, lagging=lagging))
     assert stopped.stage is Stage.STOPPED
     assert stopped.why.endswith("rolled back, which web-1 did not confirm")
+
+
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [
+        (Stage.SWITCH, "UNWATCHED: api is STRICT"),
+        (Stage.SOAK, "UNWATCHED: api is STRICT"),
+        (Stage.NAMESPACE, "UNWATCHED: the whole namespace shop is STRICT"),
+        (Stage.NAMESPACE_SOAK, "UNWATCHED: the whole namespace shop is STRICT"),
+        (Stage.READY, "nothing that is not proven is STRICT"),
+        (Stage.REPLACE, "nothing that is not proven is STRICT"),
+    ],
+)
+def test_what_a_run_that_died_has_left_is_told_with_the_next_step(stage: Stage, said: str) -> None:
+    text = "\n".join(words.unwatched(quiet(begun("api", "web", rest=("db",)), until=stage)))
+
+    assert said in text
+    assert "mutua migrate run -n shop --to STRICT" in text
+
+
+def test_a_roll_back_that_was_left_says_what_may_still_refuse() -> None:
+    state = machine.advance(quiet(begun("web"), until=Stage.SOAK), Observation(NOW, refusals=(refusal("web"),)))
+
+    assert "rolled back; web may still be STRICT" in "\n".join(words.unwatched(state))
 
 
 def test_back_to_permissive_needs_no_proof_and_opens_before_it_takes_away() -> None:
