@@ -23,6 +23,7 @@ from localcluster.paths import ClusterPaths
 NAMESPACE = "/api/v1/namespaces/default"
 TICKS = os.sysconf("SC_CLK_TCK")
 IDLE_SECONDS = 10
+SETTLING_SECONDS = 2
 Object = dict[str, Any]
 
 
@@ -161,6 +162,8 @@ def main() -> None:
         seconds = until(api, 1, is_complete, lambda: api.request("POST", jobs, job()), jobs)
         rows.append(("a Job is Complete beside them", f"{seconds * 1e3:.0f} ms"))
         processes = own_processes(cluster)
+        # The last pods' events are written behind everything else.
+        time.sleep(SETTLING_SECONDS)
         before = processor_seconds(processes)
         time.sleep(IDLE_SECONDS)
         share = (processor_seconds(processes) - before) / IDLE_SECONDS
