@@ -38,33 +38,34 @@ _UNMANAGED: set[FieldPath] = {
 
 def leaves(object: Object, rules: FieldRules) -> dict[FieldPath, Any]:
     """Every field that can have a manager, with its value: scalars, what is owned as a whole, empty objects."""
-    return {
-        path: value
-        for path, value in _leaves(object, rules, (), ())
-        if path[:1] not in _UNMANAGED and path[:2] not in _UNMANAGED
-    }
+    found: dict[FieldPath, Any] = {}
+    _gather(object, rules, (), (), found)
+    return {path: value for path, value in found.items() if path[:1] not in _UNMANAGED and path[:2] not in _UNMANAGED}
 
 
-def _leaves(value: Any, rules: FieldRules, path: FieldPath, names: Names) -> Iterator[tuple[FieldPath, Any]]:
+def _gather(value: Any, rules: FieldRules, path: FieldPath, names: Names, found: dict[FieldPath, Any]) -> None:
     if isinstance(value, dict) and value and not rules.is_atomic(names):
         for name, inner in value.items():
-            yield from _leaves(inner, rules, (*path, f"f:{name}"), (*names, name))
+            here = (*path, f"f:{name}")
+            if isinstance(inner, dict | list):
+                _gather(inner, rules, here, (*names, name), found)
+            else:
+                found[here] = inner
         return
     if isinstance(value, list) and value:
         keys = rules.list_keys(names)
         if keys == ():
-            for item in value:
-                yield (*path, member(item)), item
+            found.update(((*path, member(item)), item) for item in value)
             return
         if keys:
             identities = [rules.identity(names, keys, item) for item in value]
             if all(identity is not None for identity in identities):
                 for item, identity in zip(value, identities, strict=True):
                     here = (*path, element(identity))
-                    yield (*here, ELEMENT), identity
-                    yield from _leaves(item, rules, here, names)
+                    found[*here, ELEMENT] = identity
+                    _gather(item, rules, here, names, found)
                 return
-    yield path, value
+    found[path] = value
 
 
 def member(item: Any) -> Step:

@@ -120,11 +120,13 @@ _BYTES = {
 }
 
 
+@cache
 def struct_of_kind(group: str, version: str, kind: str) -> Struct | None:
     """The shape of a built-in kind, or None if the models do not know it (a custom resource)."""
     return struct(f"{module_name(group, version)}.{kind}")
 
 
+@cache
 def struct(name: str) -> Struct | None:
     """The shape called `module.Class`, such as `core_v1.Pod`; None if there is none."""
     module, _, class_name = name.partition(".")
