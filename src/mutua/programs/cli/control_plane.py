@@ -175,13 +175,20 @@ async def _access(kube: KubeClient, chosen: Options) -> _Access:
 
 
 async def _ask(kube: KubeClient, chosen: Options, page: str, kind: type[T]) -> list[T]:
-    names = await _replicas(kube, chosen)
+    replicas = await _replicas(kube, chosen)
     access = await _access(kube, chosen)
 
-    async def one(pod: str) -> list[T]:
-        return _decoded(await access.of(kube, pod).get(page, access.headers), kind, pod)
+    async def one(pod: str, *, is_ready: bool) -> list[T]:
+        try:
+            answer = await access.of(kube, pod).get(page, access.headers)
+        except KubeError:
+            # One that is about to start serves no proxy yet, and must not keep the others' answers from anybody.
+            if is_ready or not any(replicas.values()):
+                raise
+            return []
+        return _decoded(answer, kind, pod)
 
-    answers = await asyncio.gather(*(one(name) for name in names))
+    answers = await asyncio.gather(*(one(name, is_ready=is_ready) for name, is_ready in replicas.items()))
     return [item for answer in answers for item in answer]
 
 

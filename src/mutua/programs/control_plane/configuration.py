@@ -96,7 +96,7 @@ class ConfigurationFollower:
             return
         self._mesh, findings = decode.mesh_config(parsed)
         for finding in findings:
-            _LOG.warn("mesh config", field=finding.field, problem=finding.message)
+            _LOG.warn(f"mesh config: {finding.field}: {finding.message}", hint=finding.hint)
 
     def _take_values(self, data: dict[str, str]) -> None:
         try:
