@@ -30,6 +30,8 @@ from mutua.system.kube_errors import KubeNotFoundError, KubeRefusedError
 from mutua.system.kube_resources import CONFIG_MAPS
 
 STANDARD_INPUT = "-"
+_ISTIO = "istio.io"
+_INSTALLATION = "install.istio.io"
 _NOT_YET = "9999-12-31T23:59:59Z"
 
 
@@ -68,6 +70,7 @@ def from_files(sources: Iterable[str], namespace: str) -> Manifests:
                 continue
             kind = kinds.by_api_version(str(head["apiVersion"]), str(head["kind"]))
             if kind is None:
+                _warn_of_istio(head, f"{name}:{document.line}")
                 continue
             try:
                 found = decode.from_mapping(kind, _placed(kind, head, namespace))
@@ -82,6 +85,14 @@ def from_files(sources: Iterable[str], namespace: str) -> Manifests:
             if found.value is not None:
                 changes.append(Change(kind, key, found.value))
     return Manifests(tuple(changes), tuple(unreadable), positions, tuple(broken))
+
+
+def _warn_of_istio(head: dict[str, Any], place: str) -> None:
+    """Whoever has a Telemetry or a WasmPlugin must not think that it does something here."""
+    group = str(head["apiVersion"]).partition("/")[0]
+    if group.endswith(f".{_ISTIO}") and group != _INSTALLATION:
+        say_instead = ": the mesh config decides on metrics and logs" if head["kind"] == "Telemetry" else ""
+        common.say(f"Warning: {place}: nothing reads the kind {head['kind']} of {group} here{say_instead}")
 
 
 def dated(changes: Iterable[Change], there: ObjectSet) -> Iterator[Change]:

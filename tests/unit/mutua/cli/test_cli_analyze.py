@@ -139,3 +139,12 @@ def test_manifests_without_a_namespace_and_one_that_holds_itself(
     path = written(tmp_path, f"{pod}---{policy}---\n" + CLEAN.replace("{app: web}", "&a {app: *a}"))
     assert run([*ALONE, "--all-namespaces", path]) == 65
     assert "holds itself by an alias" in capsys.readouterr().err
+
+
+def test_a_kind_of_istios_that_nothing_reads_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "apiVersion: telemetry.istio.io/v1\nkind: Telemetry\nmetadata: {name: a}\n---\napiVersion: v1\nkind: Event\n"
+    installation = "---\napiVersion: install.istio.io/v1alpha1\nkind: IstioOperator\n"
+    assert run((*ALONE, written(tmp_path, text + installation))) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Warning: ")]
+    assert len(said) == 1
+    assert "nothing reads the kind Telemetry of telemetry.istio.io here: the mesh config decides" in said[0]
