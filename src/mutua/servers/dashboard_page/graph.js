@@ -3,6 +3,7 @@ import { Component, Icon, LOCKS, OUTSIDE, cut, gravest, html, lockWord, nodeStat
 import { LABEL, NODE, arrange, boxes, extent, keep, route } from "./layout.js";
 
 const FAR = 0.5; // labels of what is well are left out
+const TROUBLED = new Set(["open", "part", "refused"]);
 const FARTHER = 0.28; // names too: what remains is colours, boxes and whatever is plaintext
 const SCALE = { least: 0.05, most: 3 };
 const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -221,7 +222,7 @@ export class GraphView extends Component {
             )}
             </defs>
             ${around.map(([name, box]) => html`<${Box} key=${name} box=${box} />`)}
-            ${edges.map((edge) => html`<${Line} key=${edge.id} edge=${edge} at=${route(edge, arrangement)} dim=${dim(edge.id)} chosen=${edge.id === chosen} choose=${choose} />`)}
+            ${[...edges].sort(byTrouble).map((edge) => html`<${Line} key=${edge.id} edge=${edge} at=${route(edge, arrangement)} dim=${dim(edge.id)} chosen=${edge.id === chosen} choose=${choose} />`)}
             ${around.map(([name, box]) => html`<${BoxName} key=${`name ${name}`} name=${name} box=${box} line=${namespaces.get(name)} />`)}
             ${nodes.map((node) => html`<${Workload} key=${node.id} node=${node} at=${arrangement.places.get(node.id)} dim=${dim(node.id)} on=${on(node.id)} issues=${issues} />`)}
             ${edges.map((edge) => html`<${Label} key=${`label ${edge.id}`} edge=${edge} at=${route(edge, arrangement).label} dim=${dim(edge.id)} on=${on(edge.id)} />`)}
@@ -245,6 +246,8 @@ export class GraphView extends Component {
   }
 }
 
+// Whatever is plaintext is drawn over what is not.
+const byTrouble = (one, other) => TROUBLED.has(one.lock) - TROUBLED.has(other.lock);
 const touches = (edge, id) => edge.id === id || edge.source === id || edge.destination === id;
 const ends = (edge) => [edge.id, edge.source, edge.destination];
 
