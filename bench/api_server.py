@@ -57,12 +57,11 @@ class Server:
         self.process.send_signal(number)
         self.process.wait(timeout=20)
 
-    @property
-    def memory_mib(self) -> float:
-        """Resident memory."""
+    def memory_mib(self, what: str = "VmRSS") -> float:
+        """Resident memory now; the most that it ever was with `VmHWM`."""
         assert self.process is not None
         status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return int(status.split(f"{what}:")[1].split()[0]) / 1024
 
     @property
     def processor_seconds(self) -> float:
@@ -160,13 +159,13 @@ async def measure(server: Server, pods: int, config_maps: int) -> None:
         await write_all(server, client, f"replace {config_maps} config maps", "PUT", named)
         await write_all(server, client, f"create {pods} pods", "POST", posted)
         await write_all(server, client, f"patch the status of {pods} pods", "PATCH", reported)
-        print(f"memory of the server: {server.memory_mib:.0f} MiB")
+        print(f"memory of the server: {server.memory_mib():.0f} MiB")
         for what, headers in (("as a table", TABLE), ("whole", {})):
             began = time.perf_counter()
             async with client.get(PODS, headers=headers) as answer:
                 size = len(await answer.read())
             print(f"get {pods} pods {what}: {time.perf_counter() - began:.2f} s, {size / 2**20:.1f} MiB")
-        print(f"memory of the server after both: {server.memory_mib:.0f} MiB", flush=True)
+        print(f"memory of the server at most: {server.memory_mib('VmHWM'):.0f} MiB", flush=True)
 
 
 async def kill(server: Server, kills: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from localcluster.apiserver.storage import Name, Stored
 
 Object = dict[str, Any]
 
+_DECODED_AT_ONCE = 200
 _VALIDATIONS = ("Strict", "Warn", "Ignore")
 _POLICIES = ("Orphan", "Background", "Foreground")
 
@@ -128,9 +130,33 @@ class Verbs:
             head = msgspec.json.encode({"kind": kind.list_kind, "apiVersion": kind.api_version, "metadata": metadata})
             body = head[:-1] + b',"items":[' + b",".join(stored.body for _, stored in entries) + b"]}"
             return Response(body, media_type=negotiation.JSON)
+        include = query.get("includeObject", "")
+        if wanted.view and conversion.is_stored_form(kind):
+            return await self._viewed(kind, entries, metadata, wanted, include)
         objects = await self._resources.conversion.all_from_stored(kind, [stored.object() for _, stored in entries])
-        shown = views.of_list(kind, objects, metadata, wanted, query.get("includeObject", ""))
+        shown = views.of_list(kind, objects, metadata, wanted, include)
         return negotiation.answer(shown, media_type=wanted.media_type)
+
+    @staticmethod
+    async def _viewed(
+        kind: KindInfo,
+        entries: list[tuple[Name, Stored]],
+        metadata: Object,
+        wanted: negotiation.Wanted,
+        include: str,
+    ) -> Response:
+        """A table, or metadata only, made in parts: decoded at once, thousands take more room than all that is stored.
+
+        Others need not wait for a long list; it shows what was there when it began.
+        """
+        shown = views.of_list(kind, [], metadata, wanted, include)
+        inside = "rows" if "rows" in shown else "items"
+        for first in range(0, len(entries), _DECODED_AT_ONCE):
+            objects = [stored.object() for _, stored in entries[first : first + _DECODED_AT_ONCE]]
+            part = views.of_list(kind, objects, metadata, wanted, include)
+            shown[inside] += [msgspec.Raw(negotiation.encode(row)) for row in part[inside]]
+            await asyncio.sleep(0)
+        return negotiation.answer(shown)
 
     async def _as_it_was(self, target: Target, revision: int) -> list[tuple[Name, Stored]]:
         try:

@@ -97,6 +97,24 @@ def test_tables_hold_metadata_or_the_whole_object(server: ApiServer) -> None:
     assert [column["name"] for column in whole["columnDefinitions"]] == ["Name", "Data", "Age"]
 
 
+def test_views_of_many_objects_lack_none(server: ApiServer) -> None:
+    names = [f"many-{number:03}" for number in range(205)]
+    for name in names:
+        create(server, name)
+
+    _, table = server.request("GET", f"{CONFIG_MAPS}?labelSelector=test", Accept=TABLE)
+    partial = "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"
+    _, about = server.request("GET", f"{CONFIG_MAPS}?labelSelector=test", Accept=partial)
+    _, nothing = server.request("GET", f"{CONFIG_MAPS}?labelSelector=absent", Accept=TABLE)
+
+    assert [row["cells"][0] for row in table["rows"]] == names
+    assert [row["object"]["metadata"]["name"] for row in table["rows"]] == names
+    assert [item["metadata"]["name"] for item in about["items"]] == names
+    assert about["metadata"]["resourceVersion"] == table["metadata"]["resourceVersion"]
+    assert (nothing["kind"], nothing["rows"]) == ("Table", [])
+    assert nothing["columnDefinitions"] == table["columnDefinitions"]
+
+
 def test_metadata_only(server: ApiServer) -> None:
     create(server, "a")
     accept = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
