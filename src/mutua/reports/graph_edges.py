@@ -63,11 +63,12 @@ def _edge(
     addresses: Addresses,
     reasons: Mapping[tuple[End, End], Iterable[str]],
 ) -> Edge:
-    seen = Counts()
+    seen = total = Counts()
     requests = any(way.unit == "requests" for way, _ in ways)
     counted = [flow for way, flow in ways if not requests or way.unit == "requests"]
     for _, flow in ways:
         seen += flow.seen
+        total += flow.total
     recent = Counts()
     for flow in counted:
         recent += flow.recent
@@ -85,6 +86,8 @@ def _edge(
         rates=_rates(recent, max(flow.recent_seconds for _, flow in ways)),
         ways=tuple(_line(way, flow, addresses) for way, flow in order[:WAYS_AT_MOST]),
         more_ways=max(0, len(order) - WAYS_AT_MOST),
+        total=_total(total),
+        plaintext_age=min((flow.plaintext_age for _, flow in ways if flow.plaintext_age is not None), default=None),
         tls=_tls(addresses.snapshot) if encrypted else "",
         reasons=tuple(sorted({why for way, _ in ways for why in reasons.get((way.client, way.server), ())})),
         clients=_identities(addresses.snapshot, client),
@@ -109,15 +112,16 @@ def _line(way: Way, flow: Flow, addresses: Addresses) -> WayLine:
         lock=_lock(flow.lock, way),
         mutual_tls_percent=flow.seen.mutual_tls_percent,
         rates=_rates(flow.recent, flow.recent_seconds),
-        total={
-            name: getattr(flow.total, name)
-            for name in ("count", "mutual_tls", "plaintext", "errors", "denied", "refused")
-        },
+        total=_total(flow.total),
         plaintext_age=flow.plaintext_age,
         accepts=_accepts(addresses.snapshot, server, way.port),
         rule=graph_nodes.reference(dialled.destination_rule) if dialled else None,
         sends=_sends(client, dialled),
     )
+
+
+def _total(counts: Counts) -> dict[str, float]:
+    return {name: getattr(counts, name) for name in ("count", "mutual_tls", "plaintext", "errors", "denied", "refused")}
 
 
 def _lock(lock: Lock, way: Way) -> Lock:

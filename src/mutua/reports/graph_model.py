@@ -133,6 +133,8 @@ class Edge(msgspec.Struct, frozen=True):
     rates: Rates
     ways: tuple[WayLine, ...]
     more_ways: int
+    total: dict[str, float]  # of all ways, those that are not shown too
+    plaintext_age: float | None
     tls: str
     reasons: tuple[str, ...]
     clients: tuple[str, ...]  # identities

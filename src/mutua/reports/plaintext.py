@@ -14,6 +14,7 @@ WIDE: Final = (*HEADER, "FIRST", "DRY RUN", "WHY")
 NONE: Final = "No connection without mutual TLS was seen.\n"
 OPEN: Final = "open"
 """In the place of a count: a connection has been open since before the first one ended."""
+LISTED_COLUMNS: Final = 78
 
 
 def merged(parts: Iterable[PlaintextSeen]) -> tuple[PlaintextSeen, ...]:
@@ -78,7 +79,8 @@ def _more(entry: PlaintextSeen, now: datetime) -> tuple[str, ...]:
 
 def _listed(clients: Sequence[str], at_most: int = 5) -> str:
     more = f" and {len(clients) - at_most} more" if len(clients) > at_most else ""
-    return ", ".join(clients[:at_most]) + more
+    text = ", ".join(clients[:at_most]) + more
+    return _listed(clients, at_most - 1) if len(text) > LISTED_COLUMNS and at_most > 1 else text
 
 
 def _sum(one: PlaintextSeen, other: PlaintextSeen) -> PlaintextSeen:

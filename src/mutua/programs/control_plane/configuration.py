@@ -48,6 +48,7 @@ class ConfigurationFollower:
         self._version = version
         self._changed = changed
         self._mesh = MeshConfig()
+        self._told: tuple[str, ...] = ()
         self._values: object = {}
         self.current = Configuration()
 
@@ -95,8 +96,10 @@ class ConfigurationFollower:
             _LOG.error("the mesh config is not YAML; the last good one stays in force", error=str(error))
             return
         self._mesh, findings = decode.mesh_config(parsed)
-        for finding in findings:
-            _LOG.warn(f"mesh config: {finding.field}: {finding.message}", hint=finding.hint)
+        problems = tuple(f"mesh config: {finding.field}: {finding.message}" for finding in findings)
+        for problem in problems if problems != self._told else ():
+            _LOG.warn(problem)
+        self._told = problems
 
     def _take_values(self, data: dict[str, str]) -> None:
         try:

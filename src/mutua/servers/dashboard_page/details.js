@@ -118,8 +118,7 @@ function verdict(edge, moment) {
 
 const OfEdge = ({ edge, graph, byId, moment, choose }) => {
   const rates = edge.rates;
-  const total = (name) => edge.ways.reduce((sum, way) => sum + way.total[name], 0);
-  const ages = edge.ways.map((way) => way.plaintext_age).filter((age) => age !== null);
+  const total = (name) => edge.total[name];
   const server = byId.get(edge.destination);
   return html`
     <p class="lead"><${Lock} item=${edge} />${". "}${verdict(edge, moment)}</p>
@@ -139,7 +138,7 @@ const OfEdge = ({ edge, graph, byId, moment, choose }) => {
     <${Section} title="Since the sidecars started">
       <${Facts}>
         <${Fact} name="with mutual TLS"><span data-total="mutual_tls">${count(total("mutual_tls"))}</span><//>
-        <${Fact} name="plaintext"><span data-total="plaintext">${count(total("plaintext"))}</span>${ages.length > 0 && html` <span class="quiet">last at ${clock(Date.parse(moment.as_of) - 1000 * Math.min(...ages))}</span>`}<//>
+        <${Fact} name="plaintext"><span data-total="plaintext">${count(total("plaintext"))}</span>${edge.plaintext_age !== null && html` <span class="quiet">last at ${clock(Date.parse(moment.as_of) - 1000 * edge.plaintext_age)}</span>`}<//>
         <${Fact} name="errors"><span data-total="errors">${count(total("errors"))}</span><//>
         <${Fact} name="denied by policy"><span data-total="denied">${count(total("denied"))}</span><//>
         <${Fact} name="refused handshakes"><span data-total="refused">${count(total("refused"))}</span><//>

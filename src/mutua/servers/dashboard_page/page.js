@@ -180,12 +180,16 @@ const Answer = ({ graph, moment, stale }) => {
   return html`<p class=${`answer ${lock} ${stale ? "stale" : ""}`} role="status"><${Icon} name=${lock} /> ${words}</p>`;
 };
 
+// A command, or a sentence with commands in it.
+const Hint = ({ text }) =>
+  text.includes("`") ? text.split("`").map((part, place) => (place % 2 ? html`<code>${part}</code>` : part)) : text && html`Try: <code>${text}</code>`;
+
 const Banner = ({ moment, connected, paused }) => {
   const since = moment?.as_of ? `What you see is of ${clock(moment.as_of)}.` : "";
   if (!connected && !paused)
     return html`<div class="banner" role="alert"><b>\`mutua dashboard\` does not answer.</b> ${since} The page goes on by itself once it does.</div>`;
   if (moment?.trouble)
-    return html`<div class="banner" role="alert"><b>${moment.trouble}.</b> ${since} ${moment.hint && html`Try: <code>${moment.hint}</code>`}</div>`;
+    return html`<div class="banner" role="alert"><b>${moment.trouble}.</b> ${since} <${Hint} text=${moment.hint} /></div>`;
   if (moment?.silent.length)
     return html`<div class="banner notice" role="status"><b>${plural(moment.silent.length, "sidecar")} did not tell what was counted since.</b> ${moment.silent.slice(0, 3).join("; ")}</div>`;
   return null;

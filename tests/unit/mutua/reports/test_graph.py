@@ -163,6 +163,7 @@ def test_a_thousand_addresses_outside_are_one_node_whose_busiest_are_named() -> 
     assert node(found, "/").kind == "outside"
     one = only_edge(found)
     assert (len(one.ways), one.more_ways, one.ways[0].client) == (WAYS_AT_MOST, 1000 - WAYS_AT_MOST, "203.0.4.0")
+    assert one.total["plaintext"] == sum(range(1, 1001)), "those that are not named are counted all the same"
 
 
 def test_what_leaves_the_mesh_is_neither_called_plaintext_nor_protected() -> None:

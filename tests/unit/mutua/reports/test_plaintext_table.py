@@ -59,3 +59,9 @@ def test_since_and_namespace_choose() -> None:
 def test_wide_shows_what_a_dry_run_would_refuse() -> None:
     table = plaintext.table([seen("lab/a", 60, dry_run="shop/tried", would_refuse=1)], NOW, wide=True)
     assert table.splitlines()[1].endswith("3h     shop/tried would refuse 1  the client has no sidecar")
+
+
+def test_a_crowd_is_named_as_far_as_a_line_goes() -> None:
+    table = plaintext.table([seen(f"198.51.100.{number}", 5) for number in range(100, 200)], NOW)
+    assert table.splitlines()[-1].endswith("198.51.100.103 and 96 more")
+    assert max(len(line) for line in table.splitlines()) <= 80
