@@ -159,9 +159,10 @@ def run(shell: Journey, *words: str) -> subprocess.CompletedProcess[str]:
     return shell.mutua("migrate", "run", "-n", NAMESPACE, *words, timeout=180)
 
 
-def status(shell: Journey) -> str:
-    """What `mutua migrate status` says beside its table."""
-    return shell.mutua("migrate", "status", "-n", NAMESPACE).stderr
+def status(shell: Journey) -> tuple[int, str]:
+    """The exit code of `mutua migrate status`, and what it says beside its table."""
+    done = shell.mutua("migrate", "status", "-n", NAMESPACE)
+    return done.returncode, done.stderr
 
 
 def test_the_plan_names_all_three_and_why(story: Journey, eventually: Eventually) -> None:
@@ -299,11 +300,12 @@ def test_a_run_that_is_killed_goes_on_and_one_that_is_interrupted_goes_back(
         eventually(lambda: len(modes(story)) > len(before), 60)
         second = run(story, "--despite-blockers")
         assert (second.returncode, "another run of `mutua migrate` is under way" in second.stderr) == (1, True)
-        watched = status(story)
+        watched_code, watched = status(story)
         first.kill()
     assert len(modes(story)) == len(before) + 1
-    left = status(story)
+    left_code, left = status(story)
     assert ("UNWATCHED" in watched, "UNWATCHED" in left, "Ctrl-C" in left) == (False, True, True), left
+    assert (watched_code, left_code) == (0, 4)
     with started() as again:
         assert again.stderr is not None
         said = ""

@@ -14,6 +14,7 @@ from mutua.system.kube import KubeClient
 
 BLOCKED_EXIT_CODE = 2
 ROLLED_BACK_EXIT_CODE = 3
+UNWATCHED_EXIT_CODE = 4
 INTERRUPTED_EXIT_CODE = 130
 
 app = typer.Typer(
@@ -56,8 +57,8 @@ def plan(context: typer.Context, to: Target = "STRICT", output: Output = "short"
 
 
 @app.command()
-def status(context: typer.Context, to: Target = "STRICT", output: Output = "short", since: Window = "1h") -> None:
-    """Show each workload's mode, who decided it, the plaintext it gets, what blocks, and how far a run is."""
+def status(context: typer.Context, to: Target = "STRICT", output: Output = "short", since: Window = "1h") -> int:
+    """Show each workload's mode, who decided it, what blocks, how far a run is. Exit code 4 if nobody watches it."""
     from mutua.migration import plan as plans
     from mutua.migration import words
     from mutua.migration.scene import Scene
@@ -88,7 +89,7 @@ def status(context: typer.Context, to: Target = "STRICT", output: Output = "shor
     rows = words.status_rows(scene, made, traffic.edges)
     if wanted is not common.OutputFormat.SHORT:
         common.print_object({"workloads": rows, "record": record, "unwatched": is_left}, wanted)
-        return
+        return UNWATCHED_EXIT_CODE if is_left else 0
     sys.stdout.write(words.status_table(rows))
     now = clock.now()
     for state in (*record.history, *([record.state] if record.state else [])):
@@ -96,6 +97,7 @@ def status(context: typer.Context, to: Target = "STRICT", output: Output = "shor
     if is_left and record.state:
         for line in words.unwatched(record.state):
             common.say(line)
+    return UNWATCHED_EXIT_CODE if is_left else 0
 
 
 @app.command()

@@ -45,7 +45,8 @@ export const Traffic = ({ edges, byId, choose, chosen }) => {
 const Rate = ({ value, tone = "" }) => html`<td class=${`number ${value ? tone : "quiet"}`}>${perSecond(value)}</td>`;
 
 const ports = (edge) => {
-  const all = [...new Set(edge.ways.map((way) => `${host(way.service) || "pod"}:${way.port}`))];
+  // Whoever leaves the mesh for a host that nobody configured goes to no port that is known.
+  const all = [...new Set(edge.ways.filter((way) => way.service || way.port).map((way) => `${host(way.service) || "pod"}:${way.port}`))];
   return all.slice(0, 3).join(", ") + (all.length > 3 ? `, and ${all.length - 3} more` : "");
 };
 
