@@ -226,6 +226,7 @@ down() {
     [ "$(readlink "$process/ns/net" 2> /dev/null)" != "$network" ] || kill -9 "${process#/proc/}" 2> /dev/null || true
   done
   sleep 1
+  for name in /run/netns/cni-*; do mountpoint -q "$name" || rm -f "$name"; done
   find /sys/fs/cgroup/*/kubepods -depth -type d -exec rmdir {} + 2> /dev/null || true
   rm -rf "$ROOT"/{etcd,containerd-state,cni-data,kubelet,node.pid}
 }
