@@ -15,6 +15,8 @@ STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 _CHUNK_BYTES = 32768
 # Output that a command's children still hold open after its end is not waited for.
 _DRAIN_SECONDS = 1.0
+# The command runs meanwhile; a client on another machine would be slower than this.
+_CLIENT_SECONDS = 0.03
 
 
 def subprotocol(offered: Sequence[str]) -> str | None:
@@ -60,8 +62,12 @@ class _Channels:
         await self._websocket.send_bytes(bytes([channel]) + data)
 
     async def greet(self, options: ExecOptions) -> None:
-        """An empty message on the lowest stream that the client reads: it knows now that the command runs."""
+        """An empty message on the lowest stream that the client reads: it knows now that the command runs.
+
+        Then a moment for the client: kubectl begins to read before it has made its streams, and drops what is for none.
+        """
         await self.send(STDOUT if options.stdout else STDERR if options.stderr else ERROR, b"")
+        await asyncio.sleep(_CLIENT_SECONDS)
 
     async def copy(self, channel: int, stream: asyncio.StreamReader | None, *, wanted: bool) -> None:
         """Everything from `stream` to the client; what is not wanted is read all the same, lest the command block."""
